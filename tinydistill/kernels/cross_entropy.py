@@ -1,0 +1,41 @@
+"""Cross-entropy of logits with class labels, summed over the rows that have one.
+
+    value = sum over rows with label y != ignored of -log softmax(logits)_y           dvalue/dlogits = softmax - onehot(y)
+
+Shapes: logits (N, V), labels (N,) integers. Rows with label `ignored` add nothing and get gradient 0.
+"""
+
+import numpy as np
+
+from tinydistill.backend import xp_of
+from tinydistill.kernels.softmax import log_softmax
+
+
+def cross_entropy(logits, labels, ignored):
+    """Returns the sum and its gradient, which comes out of the same pass."""
+    xp = xp_of(logits)
+    counted = labels != ignored
+    safe = xp.where(counted, labels, 0)
+    log_q = log_softmax(xp.where(counted[:, None], logits, 0), None)
+    onehot = xp.arange(logits.shape[-1]) == safe[:, None]               # (N, V)
+    value = -xp.where(onehot & counted[:, None], log_q, 0).sum()
+    return value, xp.where(counted[:, None], xp.exp(log_q) - onehot, 0)
+
+
+# ---------------------------------------------------------------- fused NumPy: the shifted logits become the gradient
+
+def cross_entropy_numpy(logits, labels, ignored):
+    """The same in one (N, V) buffer: -log q_y = log sum_k e^(x_k) - x_y, then e^x / sum is scaled where it stands."""
+    rows = np.flatnonzero(labels != ignored)
+    gradient = np.zeros_like(logits) if len(rows) < len(labels) else np.empty_like(logits)
+    if len(rows) == 0:
+        return logits.dtype.type(0), gradient
+    x = logits if len(rows) == len(labels) else logits[rows]
+    shifted = x - x.max(axis=-1, keepdims=True)
+    chosen = shifted[np.arange(len(rows)), labels[rows]]
+    np.exp(shifted, out=shifted)
+    total = shifted @ np.ones(x.shape[-1], x.dtype)
+    shifted *= (1 / total)[:, None]
+    shifted[np.arange(len(rows)), labels[rows]] -= 1
+    gradient[rows] = shifted
+    return (np.log(total) - chosen).sum(), gradient

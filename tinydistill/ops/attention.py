@@ -1,0 +1,59 @@
+"""Multi-head attention in three ops: project to heads, attend, and the scaled product that relations are made of."""
+
+from tinydistill import kernels
+from tinydistill.backend import xp_of
+from tinydistill.ops.dropout import kept
+from tinydistill.tensor import op
+
+
+@op
+def project_heads(x, query_weight, query_bias, key_weight, key_bias, value_weight, value_bias, *, heads):
+    """queries, keys and values of every head, from one product: x [Wq Wk Wv]^T + [bq bk bv].
+
+    Shapes: x (B, T, D), weights (A*K, D), biases (A*K,); each result (B, A, T, K).
+    """
+    xp = xp_of(x)
+    B, T, D = x.shape
+    weight = xp.concatenate([query_weight, key_weight, value_weight])                   # (3AK, D)
+    bias = xp.concatenate([query_bias, key_bias, value_bias])
+    flat = x.reshape(B * T, D)
+    y = kernels.of(x).linear(flat, weight, bias)                                        # (B*T, 3AK)
+    split = y.reshape(B, T, 3, heads, -1).transpose(2, 0, 3, 1, 4)                      # (3, B, A, T, K)
+
+    def pullback(dq, dk, dv):
+        dsplit = xp.stack([dq, dk, dv])                                                 # (3, B, A, T, K)
+        dy = dsplit.transpose(1, 3, 0, 2, 4).reshape(B * T, -1)                         # (B*T, 3AK)
+        dweights = xp.split(dy.T @ flat, 3)
+        dbiases = xp.split(kernels.of(dy).sum_over_rows(dy), 3)
+        return (lambda: (dy @ weight).reshape(x.shape),
+                dweights[0], dbiases[0], dweights[1], dbiases[1], dweights[2], dbiases[2])
+
+    return (split[0], split[1], split[2]), pullback
+
+
+@op
+def attention(q, k, v, *, mask=None, bits=None, rate=0.0):
+    """context = dropout(softmax(q k^T / sqrt(K), mask)) v. Equations: `kernels/attention.py`.
+
+    Shapes: q, k, v, context (B, A, T, K); mask broadcasts against (B, A, T, T); bits (B, A, T, T) uint16 or None.
+    Source: Vaswani et al. 2017, equation 1.
+    """
+    kernel = kernels.of(q)
+    keep, keep_probability = (None, 1.0) if bits is None else kept(bits, rate)
+    context, p = kernel.attention(q, k, v, mask, keep, keep_probability)
+    return context, lambda dy: kernel.attention_pullback(dy, q, k, v, p, keep, keep_probability)
+
+
+@op
+def scaled_product(x, y):
+    """x y^T / sqrt(K): attention scores for (queries, keys), MiniLM's value relation for (values, values).
+
+    Shapes: x, y (B, A, T, K); result (B, A, T, T).
+    """
+    scale = x.shape[-1] ** -0.5
+
+    def pullback(dscores):
+        dscaled = dscores * scale
+        return lambda: dscaled @ y, lambda: dscaled.swapaxes(-1, -2) @ x
+
+    return (x @ y.swapaxes(-1, -2)) * scale, pullback

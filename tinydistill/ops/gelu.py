@@ -1,0 +1,26 @@
+"""GELU in its exact form. Equations: `kernels/gelu.py`."""
+
+from tinydistill import kernels
+from tinydistill.tensor import op
+
+
+@op
+def bias_gelu(x, bias):
+    """gelu(x + bias), gelu(x) = x Phi(x). Shapes: x (..., F), bias (F,).
+
+    Source: Hendrycks and Gimpel 2016, equation 1; the tanh form is another function, and not this one.
+    """
+    y, derivative = kernels.of(x).bias_gelu(x, bias)
+
+    def pullback(dy):
+        dx = dy * derivative
+        return dx, lambda: kernels.of(dx).sum_over_rows(dx.reshape(-1, dx.shape[-1]))
+
+    return y, pullback
+
+
+@op
+def gelu(x):
+    """gelu(x) = x Phi(x)."""
+    y, derivative = kernels.of(x).bias_gelu(x, 0)
+    return y, lambda dy: (dy * derivative,)

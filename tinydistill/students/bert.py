@@ -1,0 +1,111 @@
+"""BERT of any size (Devlin et al. 2019): embeddings, post-norm encoder, pooler, heads.
+
+The teacher of every method and the student of most: MiniLM, TinyBERT, PKD and Turc change its size only.
+"""
+
+from tinydistill import ops
+from tinydistill.backend import xp_of
+from tinydistill.errors import Problem, WrongUsage
+from tinydistill.features import Features
+from tinydistill.nn import Dropout, Embedding, EncoderLayer, LayerNorm, Linear, Module
+from tinydistill.nn.layers import number_dropouts
+from tinydistill.students.heads import MaskedLanguageHead, SequenceHead, TokenHead
+
+
+class BertEmbeddings(Module):
+    """LN(word + position + token type). Shapes: ids (B, T) -> (B, T, D)."""
+
+    def __init__(self, config):
+        self.word = Embedding(config.vocabulary, config.hidden)
+        self.position = Embedding(config.positions, config.hidden)
+        self.token_type = Embedding(config.token_types, config.hidden)
+        self.norm = LayerNorm(config.hidden, config.eps)
+
+    def __call__(self, ids, token_types):
+        xp = xp_of(ids)
+        if ids.shape[1] > self.position.weight.shape[0]:
+            raise WrongUsage(f"need at most {self.position.weight.shape[0]} tokens a sequence, got {ids.shape[1]}")
+        positions = self.position(xp.arange(ids.shape[1]))                              # (T, D)
+        types = self.token_type(xp.zeros(1, ids.dtype) if token_types is None else token_types)
+        return self.norm(self.word(ids) + positions + types)
+
+
+class Bert(Module):
+    """batch -> Features, no further than `run.needs` asks.
+
+    Shapes: B sequences of T tokens; see Features. `logits` come from the head of the configuration: masked-lm and token
+    heads read the batch's `positions` (all positions where it has none), a sequence head reads the pooled [CLS].
+    """
+
+    def __init__(self, config, seed=0):
+        self.config = config
+        self.embeddings = BertEmbeddings(config)
+        self.embedding_dropout = Dropout(config.dropout)
+        self.layers = [EncoderLayer(config.hidden, config.heads, config.feed_forward, config.eps,
+                                    config.dropout, config.attention_dropout) for _ in range(config.layers)]
+        if config.pooler:
+            self.pooler = Linear(config.hidden, config.hidden)
+        if config.head != "none":
+            self.head = {"masked-lm": MaskedLanguageHead, "sequence": SequenceHead, "token": TokenHead}[config.head](config)
+        number_dropouts(self)
+        self.initialise(seed, config.initial_std)
+
+    def __call__(self, batch, run):
+        depth, needs = len(self.layers), run.needs
+        features = Features(str(self.config), depth, batch.mask)
+        last, whole = needs.extent(depth)
+        wanted = {name: needs.layers(name, depth) for name in ("hidden", "scores", "queries", "keys", "values")}
+        mask = batch.mask[:, None, None, :]                                             # (B, 1, 1, T): keys
+
+        embeddings = self.embeddings(batch.ids, batch.token_types)
+        x = self.embedding_dropout(embeddings, run)
+        for l, layer in enumerate(self.layers[:last + 1]):
+            queries, keys, values = layer.attention.project(x)                          # each (B, A, T, K)
+            for name, projected in (("queries", queries), ("keys", keys), ("values", values)):
+                if l in wanted[name]:
+                    getattr(features, name)[l] = projected
+            if l in wanted["scores"]:
+                features.scores[l] = ops.scaled_product(queries, keys)                  # (B, A, T, T)
+            if l == last and not whole:
+                break                               # nobody asked for what this layer makes of them
+            x = layer(x, queries, keys, values, mask, run)
+            if l in wanted["hidden"]:
+                features.hidden[l] = x
+        pooled = self.pool(x) if "pooled" in needs or ("logits" in needs and self.config.head == "sequence") else None
+        logits = self.logits(x, pooled, batch, run) if "logits" in needs else None
+        return features.has(embeddings=embeddings, pooled=pooled, logits=logits)
+
+    def pool(self, x):
+        """tanh(h_[CLS] W + b). Shapes: (B, T, D) -> (B, D)."""
+        if not self.config.pooler:
+            raise Problem(f"need pooled, which {self.config} without a pooler cannot have")
+        return ops.tanh(self.pooler(x[:, 0]))
+
+    def logits(self, x, pooled, batch, run):
+        """(N, V) or (N, C) at the batch's positions, or (B, C) for a sequence head."""
+        if self.config.head == "none":
+            raise Problem(f"need logits, which {self.config} without a head cannot have")
+        if self.config.head == "sequence":
+            return self.head(pooled, run)
+        if self.config.head == "token":
+            return self.head(x, batch.positions, run)
+        return self.head(x, batch.positions, self.embeddings.word.weight)
+
+
+def parameter_count(config):
+    """Exact counts by part, from the configuration alone: nothing is built.
+
+    A layer of width D with feed-forward width F has 4D^2 + 4D (attention) + 2DF + F + D (feed-forward) + 4D (norms).
+    """
+    D, F = config.hidden, config.feed_forward
+    layer = 4 * D * D + 4 * D + 2 * D * F + F + D + 4 * D
+    head = {"none": 0, "masked-lm": D * D + D + 2 * D + config.vocabulary,
+            "sequence": len(config.labels) * (D + 1), "token": len(config.labels) * (D + 1)}[config.head]
+    parts = {
+        "word embeddings": config.vocabulary * D,
+        "other embeddings": (config.positions + config.token_types + 2) * D,
+        "transformer": config.layers * layer,
+        "pooler": (D * D + D) if config.pooler else 0,
+        "head": head,
+    }
+    return parts | {"total": sum(parts.values())}

@@ -1,0 +1,63 @@
+"""MiniLM: deep self-attention distillation (Wang, Wei, Dong, Bao, Yang and Zhou 2020), equations 6 to 10, as printed.
+
+    A_a       = softmax(Q_a K_a^T / sqrt(d_k))                                       attention distributions, eq. 3
+    L_AT      = 1/(A_h |x|) sum_a sum_t KL(A^T_{L,a,t} || A^S_{M,a,t})               eq. 6
+    VR_a      = softmax(V_a V_a^T / sqrt(d_k)),   with sqrt(d'_k) for the student    eq. 7, 8
+    L_VR      = 1/(A_h |x|) sum_a sum_t KL(VR^T_{L,a,t} || VR^S_{M,a,t})             eq. 9
+    L         = L_AT + L_VR                                                          eq. 10
+
+L and M are the last layers of teacher and student. The paper writes one sequence x of |x| tokens; a batch is the mean
+of that over its sequences, each without its padding. Shapes: q, k, v (B, A_h, T, d_k), mask (B, T).
+
+Traps
+  - padding is cut away on both sides of the product: as key (the softmax runs over |x| keys) and as row (|x| rows)
+  - |x| is the sequence's own length, not T: dividing by T makes a loss that depends on the padding
+  - the student's scores are divided by sqrt(d'_k), its own head size
+  - KL(teacher || student), not the other way round
+  - probabilities are those before dropout
+"""
+
+import numpy as np
+
+
+def softmax_row(scores):
+    """exp(s_j) / sum_k exp(s_k), for one row."""
+    e = np.exp(scores - scores.real.max())
+    return e / e.sum()
+
+
+def relation(x, y):
+    """softmax(x y^T / sqrt(d_k)), row by row. Shapes: x, y (|x|, d_k) -> (|x|, |x|)."""
+    d_k = x.shape[1]
+    return np.array([softmax_row(np.array([x[t] @ y[s] for s in range(len(y))]) / np.sqrt(d_k))
+                     for t in range(len(x))])
+
+
+def transfer(teacher_x, teacher_y, student_x, student_y, mask):
+    """mean over sequences of 1/(A_h |x|) sum_a sum_t KL(relation^T_{a,t} || relation^S_{a,t})."""
+    B, A_h = teacher_x.shape[:2]
+    total = 0
+    for b in range(B):
+        real = np.flatnonzero(mask[b])
+        for a in range(A_h):
+            p = relation(teacher_x[b, a, real], teacher_y[b, a, real])
+            q = relation(student_x[b, a, real], student_y[b, a, real])
+            for t in range(len(real)):
+                total = total + sum(p[t] * (np.log(p[t]) - np.log(q[t]))) / (A_h * len(real))
+    return total / B
+
+
+def attention_transfer(student_q, student_k, teacher_q, teacher_k, mask):
+    """L_AT, equation 6."""
+    return transfer(teacher_q, teacher_k, student_q, student_k, mask)
+
+
+def value_relation_transfer(student_v, teacher_v, mask):
+    """L_VR, equation 9."""
+    return transfer(teacher_v, teacher_v, student_v, student_v, mask)
+
+
+def minilm(student_q, student_k, student_v, teacher_q, teacher_k, teacher_v, mask):
+    """L, equation 10."""
+    return (attention_transfer(student_q, student_k, teacher_q, teacher_k, mask)
+            + value_relation_transfer(student_v, teacher_v, mask))

@@ -34,11 +34,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Stage:
-    """One phase of training: the weighted terms of its objective, and its recipe."""
+    """One phase of training: the weighted terms of its objective, and its recipes by name.
+
+    "paper" is what the paper states; "laptop" is a size at which the same objective can be watched on two cores.
+    """
 
     name: str
     terms: tuple                                    # of (weight, Term)
-    recipe: Recipe
+    recipes: dict                                   # {"paper": Recipe, "laptop": Recipe}
 
     @property
     def student_needs(self):
@@ -47,9 +50,6 @@ class Stage:
     @property
     def teacher_needs(self):
         return _union(term.teacher_needs for _, term in self.terms)
-
-    def but(self, **changes):
-        return replace(self, recipe=self.recipe.but(**changes))
 
 
 def _union(needs):

@@ -1,0 +1,7 @@
+"""`python -m tinydistill` is the command `tinydistill`."""
+
+import sys
+
+from tinydistill.cli import main
+
+sys.exit(main())

@@ -1,0 +1,7 @@
+"""The commands, one file each: `HELP`, `arguments(parser)`, `run(args) -> result`, `text(result) -> str`.
+
+A command returns data; `--json` prints it as it is, `text` makes lines of it for a person.
+"""
+
+COMMANDS = ("demo", "pretrain", "distill", "finetune", "evaluate", "predict", "methods", "losses", "students", "tasks",
+            "corpora", "params", "report")

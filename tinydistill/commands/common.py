@@ -1,0 +1,129 @@
+"""What several commands share: flags, tables, and the one way in which a training run is carried out."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tinydistill import backend, hub, kernels
+from tinydistill.errors import NothingToDo, WrongUsage
+from tinydistill.training.loop import train
+
+
+def machine_flags(parser):
+    """Where and how the numbers are computed."""
+    group = parser.add_argument_group("machine")
+    group.add_argument("--backend", choices=("numpy", "cupy"), default="numpy", help="array library (default numpy)")
+    group.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default float32")
+    group.add_argument("--kernels", choices=("fused", "plain"), default="fused",
+                       help="plain is the specification, fused is faster (default fused)")
+    group.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+
+def training_flags(parser):
+    """How a model is trained; what is left out comes from the recipe."""
+    parser.add_argument("--output", required=True, metavar="DIR", help="run directory: empty, or with --resume")
+    group = parser.add_argument_group("training")
+    group.add_argument("--recipe", choices=("laptop", "paper"), default="laptop", help="default laptop")
+    group.add_argument("--max-steps", type=positive, metavar="N", help="optimiser steps; the schedule ends there")
+    group.add_argument("--batch-size", type=positive, metavar="N")
+    group.add_argument("--max-length", type=positive, metavar="N", help="tokens a sequence, [CLS] and [SEP] included")
+    group.add_argument("--lr", type=positive_float, metavar="RATE", help="peak learning rate")
+    group.add_argument("--warmup", type=natural, metavar="N", help="steps")
+    group.add_argument("--seed", type=natural, default=0, metavar="N")
+    group.add_argument("--shards", type=positive, default=1, metavar="N",
+                       help="parts of a batch that are differentiated one by one and summed in order (default 1)")
+    group.add_argument("--threads", type=positive, default=1, metavar="N", help="shards at a time (default 1)")
+    group.add_argument("--save-every", type=positive, default=100, metavar="N", help="steps (default 100)")
+    group.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in --output")
+    machine_flags(parser)
+
+
+def positive(text):
+    """An integer of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"need a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def natural(text):
+    """An integer of at least 0."""
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"need a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def positive_float(text):
+    """A number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"need a number above 0, got {text!r}")
+    return number
+
+
+def recipe_of(args, stage, **changes):
+    """The stage's recipe with what the command line says about it."""
+    return stage.recipes[args.recipe].but(steps=args.max_steps, batch_size=args.batch_size, warmup=args.warmup,
+                                          max_length=args.max_length, learning_rate=args.lr, **changes)
+
+
+def placed(args, model):
+    """The model on the backend and in the dtype that were asked for."""
+    kernels.choose(args.kernels)
+    return model.to(backend.load(args.backend), args.dtype)
+
+
+def carry_out(args, run, model, stage, recipe, batch_at, *, teacher=None, tokenizer=None):
+    """Train in the run directory args.output and leave the finished model at its top. Returns the last metrics.
+
+    run: everything needed to repeat the run, for run.json.
+    """
+    from tinydistill.training.run_directory import RunDirectory
+    from tinydistill.training.signals import StopRequest
+
+    run = {"command": args.command, **run, "recipe": recipe.as_dict(), "seed": args.seed, "shards": args.shards,
+           "dtype": args.dtype, "backend": args.backend, "kernels": args.kernels}
+    with RunDirectory.create(args.output, run, args.resume) as directory, StopRequest() as stop:
+        if (directory.path / "model.safetensors").exists():
+            raise NothingToDo(f"{args.output} is finished: all {recipe.steps} steps are done")
+        metrics = train(model, stage, recipe, batch_at, teacher=teacher, directory=directory, seed=args.seed,
+                        shards=args.shards, threads=args.threads, save_every=args.save_every, stop=stop,
+                        quiet=args.quiet)
+        hub.write(model, directory.path, tokenizer)
+    return metrics
+
+
+def say(args, message):
+    """One line on stderr, unless --quiet."""
+    if not args.quiet:
+        print(message, file=sys.stderr)
+
+
+def table(rows, columns):
+    """Rows of dicts as aligned text: columns are the keys, in order."""
+    cells = [[str(column) for column in columns]] + [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in cells)
+
+
+def _cell(value):
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def require_directory(path, what):
+    """A directory that must be there."""
+    if not Path(path).is_dir():
+        raise WrongUsage(f"need {what}: there is no directory {path}")
+    return Path(path)
+
+
+def pretty(numbers):
+    """A dict of numbers as `name value` pairs in one line."""
+    return "  ".join(f"{name} {_cell(value)}" for name, value in numbers.items())
+

@@ -1,0 +1,37 @@
+"""`tinydistill evaluate`: a task's official metrics."""
+
+from tinydistill import hub, tasks
+from tinydistill.commands import common
+from tinydistill.commands.finetune import score
+from tinydistill.data import tokenizer as tokenizers
+from tinydistill.errors import WrongUsage
+from tinydistill.methods import bert
+
+HELP = "measure a fine-tuned model on a task"
+
+
+def arguments(parser):
+    parser.add_argument("--task", required=True, metavar="T", help="see `tinydistill tasks`")
+    parser.add_argument("--model", required=True, metavar="DIR", help="a fine-tuned checkpoint or run directory")
+    parser.add_argument("--data", metavar="DIR", help="the task's files; embedded tasks need none")
+    parser.add_argument("--split", default="dev", choices=("train", "dev", "test"), help="default dev")
+    parser.add_argument("--max-length", type=common.positive, metavar="N", help="tokens a sequence")
+    common.machine_flags(parser)
+
+
+def run(args):
+    task = tasks.get(args.task)
+    path = common.require_directory(args.model, "a model")
+    tokenizer = tokenizers.load(path)
+    model = hub.read(path, head=task.kind, labels=task.labels, require_head=True)
+    splits = task.load(args.data)
+    if args.split not in splits:
+        raise WrongUsage(f"need a split that {task.name} has labels for ({', '.join(splits)}); got {args.split}")
+    recipe = bert.finetune.recipes["laptop"].but(max_length=args.max_length)
+    scores = score(task, common.placed(args, model), splits[args.split], tokenizer, recipe, args)
+    return {"task": task.name, "model": args.model, "split": args.split, "examples": len(splits[args.split]), **scores}
+
+
+def text(result):
+    scores = {name: value for name, value in result.items() if name not in ("task", "model", "split", "examples")}
+    return f"{result['task']} {result['split']} ({result['examples']:,} examples): {common.pretty(scores)}"

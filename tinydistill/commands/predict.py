@@ -1,0 +1,72 @@
+"""`tinydistill predict`: a model's answers to the lines of standard input."""
+
+import sys
+
+import numpy as np
+
+from tinydistill import hub
+from tinydistill.commands import common
+from tinydistill.data import tokenizer as tokenizers
+from tinydistill.data.batches import Batches
+from tinydistill.errors import WrongUsage
+from tinydistill.training import evaluation
+
+HELP = "answer each line of standard input: classes, classes of tokens, or the words behind [MASK]"
+SHOWN = 5                                           # candidates for a masked word
+
+
+def arguments(parser):
+    parser.add_argument("--model", required=True, metavar="DIR", help="a fine-tuned or pre-trained model")
+    parser.add_argument("--max-length", type=common.positive, default=128, metavar="N", help="default 128")
+    common.machine_flags(parser)
+
+
+def run(args):
+    path = common.require_directory(args.model, "a model")
+    tokenizer = tokenizers.load(path)
+    model = common.placed(args, hub.read(path, head="any"))
+    if model.config.head == "none":
+        raise WrongUsage(f"{args.model} holds an encoder without a head: fine-tune it first, or take a pre-trained model")
+    if sys.stdin.isatty():
+        common.say(args, "one text a line, then Ctrl-D:")
+    texts = [line.strip() for line in sys.stdin if line.strip()]
+    if not texts:
+        raise WrongUsage("need one text a line on standard input, got none")
+    sequences = tokenizers.encode(tokenizer, texts, args.max_length)
+    special = tokenizers.special_ids(tokenizer)
+    answer = {"sequence": _sequence, "token": _tokens, "masked-lm": _masked}[model.config.head]
+    logits = evaluation.logits(model, Batches(sequences, 32, 0, pad_id=special.pad))
+    return [{"text": text, **answer(model.config, tokenizer, special, ids, scores)}
+            for text, ids, scores in zip(texts, sequences, logits)]
+
+
+def _sequence(config, tokenizer, special, ids, scores):
+    p = evaluation.probabilities(scores)
+    return {"label": config.labels[int(p.argmax())], "probabilities": dict(zip(config.labels, map(float, p)))}
+
+
+def _tokens(config, tokenizer, special, ids, scores):
+    p = evaluation.probabilities(scores)                                                # (n, C)
+    return {"tokens": [{"token": tokenizer.id_to_token(int(i)), "label": config.labels[int(row.argmax())],
+                        "probability": float(row.max())} for i, row in zip(ids, p)][1:-1]}
+
+
+def _masked(config, tokenizer, special, ids, scores):
+    p = evaluation.probabilities(scores)                                                # (n, V)
+    best = {int(place): np.argsort(-p[place])[:SHOWN] for place in np.flatnonzero(ids == special.mask)}
+    if not best:
+        raise WrongUsage("need a [MASK] in every line for a masked language model, as in: the [MASK] of a file")
+    return {"masks": [[{"token": tokenizer.id_to_token(int(i)), "probability": float(p[place, i])} for i in candidates]
+                      for place, candidates in best.items()]}
+
+
+def text(result):
+    return "\n".join(f"{row['text']}\n    {_line(row)}" for row in result)
+
+
+def _line(row):
+    if "label" in row:
+        return f"{row['label']}  {row['probabilities'][row['label']]:.3f}"
+    if "tokens" in row:
+        return "  ".join(f"{t['token']}/{t['label']}" for t in row["tokens"])
+    return "\n    ".join("  ".join(f"{c['token']} {c['probability']:.3f}" for c in mask) for mask in row["masks"])

@@ -1,0 +1,54 @@
+"""Running a model without learning: scores of its head, and losses over a whole held-out set."""
+
+import numpy as np
+
+from tinydistill.backend import to_host, xp_of
+from tinydistill.features import Needs, Pass
+from tinydistill.tensor import no_grad
+
+
+def library_of(model):
+    """The array library a model lives in."""
+    return xp_of(model.parameters()[0].array)
+
+
+def logits(model, batches):
+    """The head's logits for every sequence of `batches`, in the order given there.
+
+    Returns a list: (C,) for a sequence head, (n, C) for a token head, n the sequence's own length.
+    """
+    answers = {}
+    with no_grad():
+        for indices, batch in batches.once():
+            scores = to_host(model(batch.to(library_of(model)), Pass(Needs.of(logits=True))).logits.array)
+            if model.config.head == "token":
+                scores = scores.reshape(batch.ids.shape + (-1,))                        # (B, T, C)
+                scores = [row[:length] for row, length in zip(scores, batch.mask.sum(axis=1))]
+            answers.update(zip(map(int, indices), scores))
+    return [answers[i] for i in range(len(answers))]
+
+
+def mean_terms(student, teacher, terms, batches):
+    """{term name: its value over all `batches` (an iterable of NumPy batches)}: sums over sums of divisors.
+
+    The same as one batch that holds them all, since every term is a sum over a divisor.
+    """
+    xp, needs_student, needs_teacher = library_of(student), Needs(), Needs()
+    for term in terms:
+        needs_student, needs_teacher = needs_student | term.student_needs, needs_teacher | term.teacher_needs
+    sums, divisors = dict.fromkeys((t.name for t in terms), 0.0), dict.fromkeys((t.name for t in terms), 0)
+    with no_grad():
+        for batch in batches:
+            here = batch.to(xp)
+            student_features = student(here, Pass(needs_student))
+            teacher_features = teacher(here, Pass(needs_teacher)) if teacher is not None else None
+            for term in terms:
+                sums[term.name] += term(student_features, teacher_features, here, 1).item()
+                divisors[term.name] += term.divisor(batch)
+    return {name: sums[name] / divisors[name] for name in sums}
+
+
+def probabilities(scores):
+    """softmax of logits (..., C) on the host, for people and metrics."""
+    e = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)

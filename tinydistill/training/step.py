@@ -1,0 +1,47 @@
+"""One optimisation step's gradient: a global batch in fixed shards, summed in shard order.
+
+Divisors are counted on the global batch, dropout bits are named by global row, and the sum runs in shard order
+whatever worker was first. So the number of threads changes no bit, and the number of shards changes rounding only.
+"""
+
+from dataclasses import replace
+
+from tinydistill.backend import xp_of
+from tinydistill.features import Pass
+from tinydistill.tensor import add_gradients, gradients, no_grad
+from tinydistill.training.optimizers import dense
+
+
+def batch_gradient(student, teacher, stage, batch, parameters, *, seed, step, shards, executor=None):
+    """(value of each term by name, gradient of each parameter by name) of the whole batch.
+
+    batch: NumPy, global. parameters: {name: Tensor}. executor: a concurrent.futures executor, or None for this thread.
+    """
+    divisors = {term.name: term.divisor(batch) for _, term in stage.terms}
+    run = Pass(stage.student_needs, training=True, seed=seed, step=step)
+    xp = xp_of(next(iter(parameters.values())).array)
+
+    def work(shard):
+        return _shard_gradient(student, teacher, stage, shard.to(xp), divisors, run, list(parameters.values()))
+
+    parts = list((executor.map if executor else map)(work, batch.split(shards)))
+    values, total = parts[0]
+    for more_values, more in parts[1:]:
+        values = {name: value + more_values[name] for name, value in values.items()}
+        total = [add_gradients(a, b) for a, b in zip(total, more)]
+    return values, dict(zip(parameters, map(dense, total)))
+
+
+def _shard_gradient(student, teacher, stage, batch, divisors, run, parameters):
+    """The same of one shard: its terms are sums over its rows, divided by the global batch's divisors."""
+    teacher_features = None
+    if teacher is not None:
+        with no_grad():
+            teacher_features = teacher(batch, Pass(stage.teacher_needs))
+    features = student(batch, replace(run, rows=batch.rows))
+    values = {term.name: term(features, teacher_features, batch, divisors[term.name]) for _, term in stage.terms}
+    objective = None
+    for weight, term in stage.terms:
+        weighted = values[term.name] * weight
+        objective = weighted if objective is None else objective + weighted
+    return {name: value.array for name, value in values.items()}, gradients(objective, parameters)

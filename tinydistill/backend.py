@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 
-from tinydistill.errors import Problem
+from tinydistill.errors import Problem, WrongUsage
 
 
 def load(name):
@@ -17,7 +17,7 @@ def load(name):
     if name == "numpy":
         return np
     if name != "cupy":
-        raise Problem(f"need a backend out of numpy, cupy; got {name!r}")
+        raise WrongUsage(f"need a backend out of numpy, cupy; got {name!r}")
     try:
         import cupy
     except ImportError:
@@ -88,3 +88,31 @@ def generator(seed, *counters):
     words = np.zeros(4, np.uint64)
     words[1:1 + len(counters)] = counters
     return np.random.Generator(np.random.Philox(counter=words, key=np.array([seed, 1], np.uint64)))
+
+
+# ---------------------------------------------------------------- processors and BLAS threads
+
+def cpu_count():
+    """The processors that this process may use."""
+    import os
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_blas_threads(count):
+    """Let every matrix product of NumPy's own OpenBLAS run on `count` threads; what the user set in the environment stays.
+
+    Returns whether it was done: NumPy on macOS, or built on another BLAS, has no such symbol.
+    """
+    import ctypes
+    import os
+    from pathlib import Path
+
+    if {"OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"} & os.environ.keys():
+        return False
+    for path in Path(np.__file__).parent.parent.glob("numpy.libs/*openblas*"):
+        for name in ("scipy_openblas_set_num_threads64_", "openblas_set_num_threads64_", "openblas_set_num_threads"):
+            setter = getattr(ctypes.CDLL(str(path)), name, None)
+            if setter is not None:
+                setter(count)
+                return True
+    return False

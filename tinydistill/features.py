@@ -77,7 +77,10 @@ class Needs:
         for name, layers in fields.items():
             if name not in PER_LAYER + PER_MODEL:
                 raise ValueError(f"need a feature out of {', '.join(PER_LAYER + PER_MODEL)}; got {name}")
-            pairs |= {(name, layer) for layer in layers} if name in PER_LAYER else {(name, None)}
+            if name in PER_LAYER:
+                pairs |= {(name, layer) for layer in layers}
+            elif layers:
+                pairs.add((name, None))
         return cls(frozenset(pairs))
 
     def __or__(self, other):
@@ -172,5 +175,5 @@ class Pass:
         """Random 16-bit integers of `shape` (B, ...) for the dropout at `site`, in the library of `like`."""
         rows = range(shape[0]) if self.rows is None else self.rows
         count = int(np.prod(shape[1:]))
-        drawn = np.stack([random_bits(count, self.seed, row, site, self.step) for row in rows])
+        drawn = np.array([random_bits(count, self.seed, row, site, self.step) for row in rows], np.uint16)
         return xp_of(like).asarray(drawn.reshape(shape))

@@ -75,19 +75,21 @@ def placed(args, model):
     return model.to(backend.load(args.backend), args.dtype)
 
 
-def carry_out(args, run, model, stage, recipe, batch_at, *, teacher=None, tokenizer=None):
-    """Train in the run directory args.output and leave the finished model at its top. Returns the last metrics.
+def carry_out(args, run, model, stage, recipe, batch_at, *, output=None, resume=None, teacher=None, tokenizer=None):
+    """Train in a run directory and leave the finished model at its top. Returns the last metrics.
 
-    run: everything needed to repeat the run, for run.json.
+    run: everything needed to repeat the run, for run.json. output, resume: instead of --output and --resume.
+    Raises: NothingToDo where the directory holds the finished model already.
     """
+    output, resume = output or args.output, args.resume if resume is None else resume
     from tinydistill.training.run_directory import RunDirectory
     from tinydistill.training.signals import StopRequest
 
     run = {"command": args.command, **run, "recipe": recipe.as_dict(), "seed": args.seed, "shards": args.shards,
            "dtype": args.dtype, "backend": args.backend, "kernels": args.kernels}
-    with RunDirectory.create(args.output, run, args.resume) as directory, StopRequest() as stop:
+    with RunDirectory.create(output, run, resume) as directory, StopRequest() as stop:
         if (directory.path / "model.safetensors").exists():
-            raise NothingToDo(f"{args.output} is finished: all {recipe.steps} steps are done")
+            raise NothingToDo(f"{output} is finished: all {recipe.steps} steps are done")
         metrics = train(model, stage, recipe, batch_at, teacher=teacher, directory=directory, seed=args.seed,
                         shards=args.shards, threads=args.threads, save_every=args.save_every, stop=stop,
                         quiet=args.quiet)

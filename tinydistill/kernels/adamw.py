@@ -26,7 +26,9 @@ CHUNK = 1 << 16                                     # elements: seven passes ove
 
 def adamw_numpy(parameter, gradient, m, v, t, lr, beta1, beta2, eps, decay):
     """The same in chunks that stay in cache, with one temporary of a chunk's size."""
-    flat = [a.reshape(-1) for a in (parameter, gradient, m, v)]         # views: parameters and moments are contiguous
+    if not all(a.flags.c_contiguous for a in (parameter, m, v)):        # flat, they would be copies: updates lost
+        return adamw(parameter, gradient, m, v, t, lr, beta1, beta2, eps, decay)
+    flat = [a.reshape(-1) for a in (parameter, gradient, m, v)]
     work = np.empty(min(CHUNK, parameter.size), parameter.dtype)
     for first in range(0, parameter.size, CHUNK):
         p, g, m1, v1 = (a[first:first + CHUNK] for a in flat)

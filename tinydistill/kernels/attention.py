@@ -35,11 +35,12 @@ def attention_pullback(dcontext, q, k, v, p, keep, keep_probability):
 def attention_numpy(q, k, v, mask, keep, keep_probability):
     context = np.empty(v.shape, q.dtype)
     p = np.empty(q.shape[:3] + k.shape[2:3], q.dtype)                   # (B, A, T, T)
+    seen = None if mask is None else np.broadcast_to(mask, p.shape)
     scale = q.dtype.type(q.shape[-1] ** -0.5)
     for b in range(len(q)):
         scores = np.matmul(q[b], k[b].swapaxes(-1, -2))
         scores *= scale
-        p[b] = softmax_numpy(scores, None if mask is None else mask[b if len(mask) > 1 else 0])
+        p[b] = softmax_numpy(scores, None if seen is None else seen[b])
         np.matmul(p[b] if keep is None else _dropped(p[b], keep[b], keep_probability), v[b], out=context[b])
     return context, p
 

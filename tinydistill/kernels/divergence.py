@@ -58,6 +58,6 @@ def _shifted_exp(logits, seen, temperature, ones):
         shifted *= logits.dtype.type(1 / temperature)
     e = np.exp(shifted)
     total = e @ ones
-    total[total == 0] = 1
+    total = np.where(total == 0, 1, total)
     np.copyto(shifted, 0, where=~seen)              # p_j = 0 times -inf would be NaN
     return shifted, e, total

@@ -64,7 +64,7 @@ def softmax_numpy(scores, mask):
     np.exp(e, out=e)
     total = e @ np.ones(e.shape[-1], e.dtype)                           # a row sum, several times faster than sum(-1)
     if mask is not None:
-        total[total == 0] = 1
+        total = np.where(total == 0, 1, total)
     e *= (1 / total)[..., None]
     return e
 

@@ -61,6 +61,8 @@ def value_relation_transfer(student_values, teacher_values, mask, divisor=None):
 
 def _scores(x, y, mask):
     """x y^T / sqrt(K) with the padding emptied first, because 0 * NaN is NaN. (B, A, T, K) twice -> (B, A, T, T)."""
+    if x.shape != y.shape:
+        raise ValueError(f"need queries and keys of one shape: queries {x.shape}, keys {y.shape}")
     real = mask[:, None, :, None]                                       # (B, 1, T, 1)
     emptied = ops.masked(x, mask=real)
     return ops.scaled_product(emptied, emptied if y is x else ops.masked(y, mask=real))
@@ -76,6 +78,8 @@ def _relation_kl(student_scores, teacher_scores, mask, divisor):
 
 
 def _check(student, teacher, mask):
+    if mask.dtype != bool:
+        raise ValueError(f"need a mask of bool, True at real tokens; got {mask.dtype}")
     if student.shape[:3] != teacher.shape[:3] or mask.shape != student.shape[:1] + student.shape[2:3]:
         raise ValueError(f"need the same (B, A, T): student {student.shape}, teacher {teacher.shape}, mask {mask.shape}")
 

@@ -14,15 +14,16 @@ def project_heads(x, query_weight, query_bias, key_weight, key_bias, value_weigh
     """
     xp = xp_of(x)
     B, T, D = x.shape
+    K = len(query_weight) // heads
     weight = xp.concatenate([query_weight, key_weight, value_weight])                   # (3AK, D)
     bias = xp.concatenate([query_bias, key_bias, value_bias])
     flat = x.reshape(B * T, D)
     y = kernels.of(x).linear(flat, weight, bias)                                        # (B*T, 3AK)
-    split = y.reshape(B, T, 3, heads, -1).transpose(2, 0, 3, 1, 4)                      # (3, B, A, T, K)
+    split = y.reshape(B, T, 3, heads, K).transpose(2, 0, 3, 1, 4)                       # (3, B, A, T, K)
 
     def pullback(dq, dk, dv):
         dsplit = xp.stack([dq, dk, dv])                                                 # (3, B, A, T, K)
-        dy = dsplit.transpose(1, 3, 0, 2, 4).reshape(B * T, -1)                         # (B*T, 3AK)
+        dy = dsplit.transpose(1, 3, 0, 2, 4).reshape(B * T, len(weight))                # (B*T, 3AK)
         dweights = xp.split(dy.T @ flat, 3)
         dbiases = xp.split(kernels.of(dy).sum_over_rows(dy), 3)
         return (lambda: (dy @ weight).reshape(x.shape),

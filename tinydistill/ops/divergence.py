@@ -13,5 +13,6 @@ def kl_divergence(student, teacher, *, weight, mask=None, temperature=1.0):
     """
     if student.shape != teacher.shape:
         raise ValueError(f"need the same shape: student {student.shape}, teacher {teacher.shape}")
+    weight = weight.astype(student.dtype)           # so that float32 stays float32
     value, gradient = kernels.of(student).kl_divergence(student, teacher, mask, weight, temperature)
     return value, lambda dy: (dy * gradient, None)

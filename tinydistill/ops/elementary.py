@@ -64,8 +64,7 @@ def tanh(x):
 
 @op
 def relu(x):
-    positive = x > 0
-    return x * positive, lambda dy: (dy * positive,)
+    return xp_of(x).maximum(x, 0), lambda dy: (dy * (x > 0),)
 
 
 @op

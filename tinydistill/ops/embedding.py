@@ -8,7 +8,7 @@ from tinydistill.tensor import RowSparse, op
 def embedding(table, ids):
     """y = table[ids]. Shapes: table (V, D), ids (...,) integers, y (..., D).
 
-    Gradient: a RowSparse that holds the rows that were read, each once, with the sum over all its readings.
+    Gradient: a RowSparse of the rows that were read; a row read several times gets the sum over all its readings.
     """
     def pullback(dy):
         rows, sums = kernels.of(dy).sum_rows(ids.reshape(-1), dy.reshape(-1, table.shape[1]))

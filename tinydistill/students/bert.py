@@ -109,3 +109,14 @@ def parameter_count(config):
         "head": head,
     }
     return parts | {"total": sum(parts.values())}
+
+
+def forward_flops(config, length, predicted=0.0):
+    """2 x multiply-accumulates of one forward's matrix products for one sequence of `length` tokens.
+
+    A layer: 2T (4D^2 + 2DF) for its maps, 4T^2 D for scores and context. `predicted`: the share of the tokens that a
+    masked-lm head reads, 2D (D + V) each. A backward costs twice as much again.
+    """
+    D, F, T = config.hidden, config.feed_forward, length
+    layer = 2 * T * (4 * D * D + 2 * D * F) + 4 * T * T * D
+    return config.layers * layer + 2 * T * predicted * D * (D + config.vocabulary)

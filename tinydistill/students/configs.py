@@ -33,6 +33,8 @@ class BertConfig:
             raise WrongUsage(f"need a hidden size that the heads divide: {self.hidden} hidden, {self.heads} heads")
         if self.head not in HEADS:
             raise WrongUsage(f"need a head out of {', '.join(HEADS)}; got {self.head}")
+        if self.head in ("sequence", "token") and not self.labels:
+            raise WrongUsage(f"need the labels of a {self.head} head, got none")
 
     def but(self, **changes):
         return replace(self, **changes)
@@ -79,7 +81,7 @@ def parse(size, heads=None):
         layers, hidden, published_heads, feed_forward, vocabulary, _ = PUBLISHED[size]
         return BertConfig(layers, hidden, published_heads, feed_forward, vocabulary)
     numbers = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", size)
-    if not numbers or "0" in numbers.groups():
+    if not numbers or not all(int(n) for n in numbers.groups() if n):
         raise WrongUsage(f"need a size such as 6x384, 2x128x4 or a published name ({', '.join(PUBLISHED)}); got {size!r}")
     layers, hidden, written = (int(n) if n else None for n in numbers.groups())
     rule = 12 if hidden >= 312 and hidden % 12 == 0 else max(1, hidden // 64)

@@ -90,7 +90,7 @@ def _workers(threads):
     return ThreadPoolExecutor(threads) if threads > 1 else contextlib.nullcontext()
 
 
-def _progress(stage.name, first, recipe.steps, quiet):
+def _progress(name, first, steps, quiet):
     from tqdm import tqdm
-    return tqdm(total=stage.recipe.steps, initial=first, desc=stage.name, unit="step", disable=quiet, leave=True)
+    return tqdm(total=steps, initial=first, desc=name, unit="step", disable=quiet)
 

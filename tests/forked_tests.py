@@ -1,0 +1,174 @@
+"""Tests run over and over in forked children: a child costs 0.2 s, not the 3 s that importing torch and pytest takes.
+
+The parent imports everything that the tests import, but nothing of the tree under test. A Worker has a copy of that
+tree, puts a mutant into it, forks, and the child runs pytest there. What `scripts/mutate` stands on.
+"""
+
+import ast
+import collections
+import configparser
+import contextlib
+import gc
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+LEFT_OUT = (".*", "__pycache__", "*.egg-info", "build", "dist", "runs")      # of a worker's copy of the tree
+
+
+class Unfit(Exception):
+    """The tests cannot judge mutants."""
+
+
+def preimport(tree, tests):
+    """Import what the tests import, but nothing of the tree: children inherit it instead of paying for it each."""
+    bases, seen, foreign = (tree, tree / "tests"), set(), {"pytest"}
+    queue = [tree / "tests/conftest.py", *(tree / test for test in tests)]
+    while queue:
+        file = queue.pop()
+        if file in seen or not file.is_file():
+            continue
+        seen.add(file)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            is_from = isinstance(node, ast.ImportFrom)
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else \
+                [node.module] if is_from and node.module and not node.level else []
+            for module in modules:
+                names = [module, *(f"{module}.{a.name}" for a in node.names)] if is_from else [module]
+                places = [base / name.replace(".", "/") for base in bases for name in names]
+                if any((base / module.split(".")[0]).with_suffix(end).exists() for base in bases for end in ("", ".py")):
+                    queue += [f for place in places for f in (place.with_suffix(".py"), place / "__init__.py")]
+                else:
+                    foreign.add(module)
+    for module in sorted(foreign):
+        with warnings.catch_warnings(), contextlib.suppress(Exception):
+            warnings.simplefilter("ignore")
+            importlib.import_module(module)
+    gc.collect()
+    gc.freeze()                                     # the children share these pages
+
+
+def limit_memory(more=8 << 30):
+    """A mutant that allocates without end gets a MemoryError, not the machine."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + more, used + more))
+
+
+class Watch:
+    """A pytest plugin: what killed before runs first, then what is quick; hypothesis does not shrink what it finds."""
+
+    def __init__(self, ranks):
+        self.ranks, self.failed, self.seconds = ranks, None, collections.Counter()
+
+    def pytest_collection(self):
+        if hypothesis := sys.modules.get("hypothesis"):
+            phases = [phase for phase in hypothesis.Phase if phase.name in ("explicit", "generate")]
+            hypothesis.settings.register_profile("mutate", hypothesis.settings(), phases=phases)
+            hypothesis.settings.load_profile("mutate")
+
+    def pytest_collection_modifyitems(self, items):
+        items.sort(key=lambda item: self.ranks.get(item.nodeid, 0))
+
+    def pytest_runtest_logreport(self, report):
+        self.seconds[report.nodeid] += report.duration
+        if report.failed and self.failed is None:
+            self.failed = report.nodeid
+
+
+class Worker:
+    """A copy of the tree, in which one child at a time runs tests."""
+
+    def __init__(self, root, place):
+        self.root, self.place, self.tree, self.pid = root, place, place / "tree", None
+        shutil.copytree(root, self.tree, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        config = configparser.ConfigParser()
+        config.read(root / "setup.cfg", encoding="utf-8")
+        for line in config.get("options", "package_dir", fallback="").split("\n"):
+            name, _, folder = line.replace(" ", "").partition("=")          # a package whose folder has another name
+            if name and folder and not (self.tree / name).exists():
+                (self.tree / name).symlink_to(folder)
+
+    def start(self, tests, ranks, mutant=None):
+        self.mutant, self.began = mutant, time.monotonic()
+        if mutant:
+            file = self.tree / mutant.path
+            self.original = file.read_bytes()
+            file.write_text(mutant.source, encoding="utf-8", newline="")
+            with contextlib.suppress(FileNotFoundError):                    # two writes in a second look alike to Python
+                os.remove(importlib.util.cache_from_source(file))
+        loaded = set(sys.modules)
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                os._exit(self.run(tests, ranks, loaded))
+            except BaseException:
+                (self.place / "log").write_text(traceback.format_exc())
+                os._exit(70)
+
+    def run(self, tests, ranks, loaded):
+        """In the child: pytest on the copy and on nothing but the copy; returns its exit code."""
+        os.setsid()
+        log = os.open(self.place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
+            os.dup2(descriptor, target)
+        os.chdir(self.tree)
+        limit_memory()
+        sys.dont_write_bytecode = self.mutant is not None
+        for name in [n for n in loaded if self.is_original(getattr(sys.modules[n], "__file__", None) or "") and n != "__main__"]:
+            del sys.modules[name]                   # such as this one, if a test wants it
+        loaded.intersection_update(sys.modules)
+        sys.path[:] = [str(self.tree), str(self.tree / "tests"), *(p for p in sys.path if p and not self.is_original(p))]
+        os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])            # for what the tests start themselves
+        import pytest
+        watch = Watch(ranks)
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning",
+                            "--tb=native" if self.mutant else "--tb=short", f"--basetemp={self.place / 'tmp'}",
+                            f"--rootdir={self.tree}", *tests], plugins=[watch])
+        files = [getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if name not in loaded]
+        note = {"failed": watch.failed, "seconds": watch.seconds, "files": [os.path.realpath(f) for f in files if f],
+                "outside": [f for f in files if f and self.is_original(f)]}
+        (self.place / "note").write_text(json.dumps(note))
+        return code
+
+    def is_original(self, path):
+        return "site-packages" not in path and Path(path).resolve().is_relative_to(self.root)
+
+    def poll(self, seconds):
+        """None while the child runs within its time, then its exit code or "timeout", and what it noted."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid == 0 and time.monotonic() - self.began < seconds:
+            return None
+        self.stop(reaped=pid != 0)
+        note = self.place / "note"
+        noted = json.loads(note.read_text()) if pid and note.exists() else {"failed": None}
+        note.unlink(missing_ok=True)
+        return os.waitstatus_to_exitcode(status) if pid else "timeout", noted
+
+    def stop(self, reaped=False):
+        """End the child and all that it started, and put the file back."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            if not reaped:
+                os.waitpid(self.pid, 0)
+            self.pid = None
+            if self.mutant:
+                (self.tree / self.mutant.path).write_bytes(self.original)
+
+    def passes(self, tests, ranks, complaint):
+        """Run the tests unmutated, which must pass; returns the seconds they took and what they noted."""
+        self.start(tests, ranks)
+        while (outcome := self.poll(float("inf"))) is None:
+            time.sleep(0.005)
+        if outcome[0] != 0:
+            raise Unfit(f"{complaint}:\n{(self.place / 'log').read_text(errors='replace')[-3000:]}")
+        return time.monotonic() - self.began, outcome[1]

@@ -1,0 +1,96 @@
+"""Where text comes from: a corpus by name, file or folder, as a list of rows."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from tinydistill.data import stdlib
+from tinydistill.errors import Problem, WrongUsage
+
+CORPORA = (                                         # what `tinydistill corpora` prints
+    {"name": "stdlib", "what": "the English of Python's own documentation; no download",
+     "source": "pydoc_data.topics and the docstrings of the standard library"},
+    {"name": "FILE", "what": "a UTF-8 text file, one row a line", "source": "your file"},
+    {"name": "FOLDER", "what": "all *.txt in it and below, by name", "source": "your folder"},
+    {"name": "hf:NAME[:CONFIG][@SPLIT]", "what": "a data set with a text column; SPLIT is train unless given",
+     "source": "https://huggingface.co/datasets, or a local folder in its layout"},
+)
+STRINGS = ("string", "large_string")                # the types of a data set's text columns
+
+
+def load(name_or_path):
+    """The rows of a corpus, without blank ones: see `CORPORA`.
+
+    In text files every line is a row, headings like wikitext's ` = Title = ` too. Nothing is cut: a reader that
+    takes 64 tokens sees the first 64 of each row.
+    Raises: WrongUsage for what is not there, empty or no text; Problem where a download fails.
+    """
+    name = str(name_or_path)
+    if name == "stdlib":
+        return [document.text for document in stdlib.documents()]
+    if name.startswith("hf:"):
+        texts = _hugging_face(name)
+    elif Path(name).is_dir():
+        files = sorted((f for f in Path(name).rglob("*.txt") if f.is_file()), key=Path.as_posix)
+        if not files:
+            raise WrongUsage(f"need a folder with *.txt files in it; found none in {name}")
+        texts = [line for file in files for line in _lines(file)]
+    elif Path(name).exists():
+        texts = _lines(Path(name))
+    else:
+        raise WrongUsage(f"need a corpus: stdlib, a text file, a folder of *.txt files or hf:NAME; there is no {name}")
+    rows = [text.strip() for text in texts if text.strip()]
+    if not rows:
+        raise WrongUsage(f"need a corpus with text in it; {name} holds none")
+    return rows
+
+
+def _lines(path):
+    try:
+        return path.read_bytes().decode("utf-8").removeprefix("\ufeff").split("\n")
+    except UnicodeDecodeError as error:
+        raise WrongUsage(f"need text in UTF-8; {path} has the byte 0x{error.object[error.start]:02x} "
+                         f"at offset {error.start}: convert the file") from None
+    except OSError as error:
+        raise WrongUsage(f"cannot read {path}: {error.strerror}") from None
+
+
+def _hugging_face(name):
+    """The text column of hf:NAME[:CONFIG][@SPLIT]."""
+    import datasets
+
+    where, _, split = name.removeprefix("hf:").partition("@")
+    where, _, config = where.partition(":")
+    if not where:
+        raise WrongUsage(f"need the name of a data set: hf:NAME[:CONFIG][@SPLIT]; got {name}")
+    try:
+        rows = datasets.load_dataset(where, config or None, split=split or "train")
+    except Exception as error:                      # of the network, the hub, the file format: a dozen classes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Problem(f"cannot load {name} (hf:NAME[:CONFIG][@SPLIT]; this needs the network or an earlier download): "
+                      f"{reason}") from None
+    texts = [column for column, kind in rows.features.items() if getattr(kind, "dtype", None) in STRINGS]
+    column = "text" if "text" in texts else texts[0] if len(texts) == 1 else None
+    if column is None:
+        raise WrongUsage(f"need a data set with a column text, or with one column of strings; {name} has "
+                         f"{', '.join(rows.features)}")
+    return [text for text in rows[column] if text is not None]
+
+
+def split(texts, held_out=0.05):
+    """(train, held out): about `held_out` of the texts, chosen by what each says and by nothing else.
+
+    Texts that differ in case, digits, punctuation or spaces alone fall on the same side.
+    """
+    if not 0 <= held_out <= 1:
+        raise WrongUsage(f"need a held-out share from 0 to 1; got {held_out}")
+    train, held = [], []
+    for text in texts:
+        (held if fraction(text) < held_out else train).append(text)
+    return train, held
+
+
+def fraction(text):
+    """A number in [0, 1) that is the same for near-duplicates, on every machine: a hash of the letters in `text`."""
+    letters = re.sub(r"[\W\d_]+", " ", text.lower()).strip()
+    return int.from_bytes(hashlib.blake2b(letters.encode(), digest_size=6).digest(), "big") / 2 ** 48

@@ -1,0 +1,249 @@
+"""WordPiece: trained the same on every machine, read from any checkpoint, texts to ids.
+
+The work is done by Hugging Face's `tokenizers`. Nothing here changes a tokenizer after it was loaded, so that any
+number of threads may encode with it.
+"""
+
+import contextlib
+import itertools
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinydistill.errors import Problem, WrongUsage
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")              # ids 0 to 4, in BERT's order
+SPELLINGS = {"pad": ("[PAD]", "<pad>"), "unk": ("[UNK]", "<unk>"), "cls": ("[CLS]", "<s>"),
+             "sep": ("[SEP]", "</s>"), "mask": ("[MASK]", "<mask>")}  # BERT's, RoBERTa's
+
+# What a tokenizer.json may be made of: the parts of the published BERT, RoBERTa and XLM-R tokenizers.
+MODELS = {"WordPiece", "BPE", "Unigram", "WordLevel"}
+PARTS = {"Sequence", "BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Strip",
+         "StripAccents", "BertPreTokenizer", "ByteLevel", "Metaspace", "Whitespace", "WhitespaceSplit", "Punctuation",
+         "Digits", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "WordPiece", "BPEDecoder", "Fuse"}
+LARGEST_FILE = 64 << 20                                               # bytes; XLM-R's 250,002 pieces take 17 MB
+LARGEST_ID = 1 << 24
+
+
+# ---------------------------------------------------------------- training
+
+def train_wordpiece(texts, vocabulary_size, lowercase=True):
+    """A BERT tokenizer whose pieces are learned from `texts`: the same vocabulary in every process.
+
+    Ids: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4, single characters, then merged pieces by rank. Of the characters,
+    the most frequent stay: a tenth of the vocabulary's size, but 40 to 1,000; words with a rarer one become [UNK].
+    A small corpus may give fewer pieces than asked for: `tokenizer.get_vocab_size()` knows.
+    Raises: WrongUsage where the texts hold no word, or the characters alone need more than `vocabulary_size`.
+    Source: the most frequent pair is merged first, as in Sennrich et al. 2016, "Neural Machine Translation of Rare
+    Words with Subword Units", section 3.2 (Schuster and Nakajima 2012, whose idea WordPiece is, merge the pair that
+    gains the most likelihood). The library's trainer does that, but two things in it hang on the order of a hash map:
+    which of the rarest characters stay, and the numbers of the `##x`, which break ties between equally frequent pairs.
+    So both are fixed before it starts.
+    """
+    from tokenizers import trainers
+
+    start = _bert({token: i for i, token in enumerate(SPECIAL)}, lowercase)
+    words = Counter()
+    for text in texts:
+        normalised = start.normalizer.normalize_str(text)
+        words.update(word for word, _ in start.pre_tokenizer.pre_tokenize_str(normalised))
+    if not words:
+        raise WrongUsage("need texts with at least one word to train a tokenizer; got none")
+    characters = Counter()
+    for word, count in words.items():
+        for character in word:
+            characters[character] += count
+    by_frequency = sorted(characters, key=lambda c: (-characters[c], c))
+    alphabet = sorted(by_frequency[:min(1000, max(40, vocabulary_size // 10))])
+    continuing = {character for word in words for character in word[1:]}
+    first = [*SPECIAL, *alphabet, *("##" + c for c in alphabet if c in continuing)]
+    if len(first) > vocabulary_size:
+        raise WrongUsage(f"need a vocabulary of at least {len(first)} for the special tokens and single characters "
+                         f"of these texts; got {vocabulary_size}")
+
+    kept = set(alphabet)
+    repeated = (" ".join([word] * count) for word, count in words.items() if kept.issuperset(word))
+    start.train_from_iterator(repeated, trainers.WordPieceTrainer(
+        vocab_size=vocabulary_size, min_frequency=2, special_tokens=first, initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet), show_progress=False))
+    return _bert(start.get_vocab(), lowercase)
+
+
+def _bert(vocabulary, lowercase):
+    """BERT's tokenizer around a vocabulary {piece: id}: `[CLS] A [SEP]`, `[CLS] A [SEP] B [SEP]` with token types."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")])
+    tokenizer.add_special_tokens([token for token in SPECIAL if token in vocabulary])
+    return tokenizer
+
+
+# ---------------------------------------------------------------- files
+
+def load(directory):
+    """The tokenizer of a checkpoint directory: its tokenizer.json, or else a BERT tokenizer around its vocab.txt.
+
+    The padding and truncation that a tokenizer.json may prescribe are lifted. The file may come from anybody: it is
+    refused where it holds parts outside `PARTS` or a regular expression, which can take for ever to match.
+    Raises: WrongUsage where there is neither file, Problem where one cannot be read.
+    """
+    directory = Path(directory)
+    if (directory / "tokenizer.json").is_file():
+        tokenizer = _from_json(directory / "tokenizer.json")
+    elif (directory / "vocab.txt").is_file():
+        tokenizer = _from_vocabulary(directory)
+    else:
+        raise WrongUsage(f"need a directory with a tokenizer.json or a vocab.txt; found neither in {directory}")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def save(tokenizer, directory):
+    """Write `directory`/tokenizer.json, the same bytes for the same tokenizer."""
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    (Path(directory) / "tokenizer.json").write_text(tokenizer.to_str(), encoding="utf-8")
+
+
+def _from_json(path):
+    from tokenizers import Tokenizer
+
+    text = _read(path)
+    with _explained(path):
+        description = json.loads(text)
+        strange = list(_strange([description.get(name) for name in ("normalizer", "pre_tokenizer", "post_processor",
+                                                                    "decoder")]))
+        if description.get("model", {}).get("type", "WordPiece") not in MODELS:
+            strange.append(f"a model of type {description['model']['type']}")
+        if strange:
+            raise Problem(f"{path} holds {strange[0]}, which no BERT, RoBERTa or XLM-R tokenizer needs, and was not "
+                          f"loaded: use the tokenizer of the published model")
+        tokenizer = Tokenizer.from_str(text)
+        if max(tokenizer.get_vocab().values(), default=0) >= LARGEST_ID:
+            raise ValueError(f"an id is not below {LARGEST_ID}")
+    return tokenizer
+
+
+def _from_vocabulary(directory):
+    path, settings = directory / "vocab.txt", directory / "tokenizer_config.json"
+    lowercase = True
+    if settings.is_file():
+        with _explained(settings):
+            lowercase = bool(json.loads(_read(settings)).get("do_lower_case", True))
+    pieces = [line.rstrip("\r") for line in _read(path).removesuffix("\n").split("\n")]
+    with _explained(path):
+        if len(set(pieces)) < len(pieces):
+            raise ValueError(f"the piece {Counter(pieces).most_common(1)[0][0]!r} stands there twice")
+        if not {"[UNK]", "[CLS]", "[SEP]"} <= set(pieces):
+            raise ValueError(f"no line of it is {sorted({'[UNK]', '[CLS]', '[SEP]'} - set(pieces))[0]}")
+        return _bert({piece: i for i, piece in enumerate(pieces)}, lowercase)
+
+
+def _read(path):
+    if path.stat().st_size > LARGEST_FILE:
+        raise Problem(f"need {path} to be at most {LARGEST_FILE >> 20} MiB, as every tokenizer is; "
+                      f"it has {path.stat().st_size >> 20} MiB")
+    with _explained(path):
+        return path.read_bytes().decode("utf-8")
+
+
+def _strange(part):
+    """What stands in this part of a tokenizer.json (a tree of dicts and lists) and is not allowed there."""
+    if isinstance(part, dict):
+        if "Regex" in part:
+            yield "a regular expression"
+        if "type" in part and part["type"] not in PARTS:
+            yield f"a part of type {part['type']}"
+    if isinstance(part, (dict, list)):
+        for inner in part.values() if isinstance(part, dict) else part:
+            yield from _strange(inner)
+
+
+@contextlib.contextmanager
+def _explained(path):
+    """Whatever goes wrong in here is one line about `path`: a panic of the Rust library, too, which is no Exception."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Problem) or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise Problem(f"cannot read {path}: {reason}: it is damaged, or no file of a tokenizer") from None
+
+
+# ---------------------------------------------------------------- text to ids
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """The ids of the five special tokens."""
+
+    pad: int
+    unk: int
+    cls: int
+    sep: int
+    mask: int
+
+
+def special_ids(tokenizer):
+    """Where [PAD], [UNK], [CLS], [SEP], [MASK] are (RoBERTa writes <pad>, <unk>, <s>, </s>, <mask>)."""
+    found = {}
+    for name, spellings in SPELLINGS.items():
+        found[name] = next((i for i in map(tokenizer.token_to_id, spellings) if i is not None), None)
+        if found[name] is None:
+            raise Problem(f"need a tokenizer with the special token {' or '.join(spellings)}; "
+                          f"its {tokenizer.get_vocab_size()} pieces hold neither")
+    return SpecialIds(**found)
+
+
+def encode(tokenizer, texts, max_length, pairs=None):
+    """The ids (int32) of each text: `[CLS] A [SEP]`, at most `max_length` with the special tokens.
+
+    With `pairs`, the second text of each row: the ids of `[CLS] A [SEP] B [SEP]` and their token types (0 up to the
+    first [SEP], 1 after it), two lists. A row that is too long loses tokens at the end of A or B, always the longer.
+    Raises: WrongUsage where `max_length` leaves no room for text, or the number of pairs differs.
+    Source: `_truncate_seq_pair` of google-research/bert run_classifier.py: of two equally long texts, B is cut.
+    (The library's own truncation cuts A there, and takes quadratic time on long pairs.)
+    """
+    texts, pairs = list(texts), None if pairs is None else list(pairs)
+    if pairs is not None and len(pairs) != len(texts):
+        raise WrongUsage(f"need a second text for each first; got {len(texts)} first and {len(pairs)} second texts")
+    frame = _frame(tokenizer, 1 if pairs is None else 2)
+    special = sum(len(tokens) for text, _, tokens in frame if text is None)
+    room = max_length - special
+    if room < (1 if pairs is None else 2):
+        raise WrongUsage(f"need a maximum length with room for {special} special tokens and "
+                         f"{'text' if pairs is None else 'two texts'}; got {max_length}")
+    firsts = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    if pairs is None:
+        return [_framed(frame, first[:room])[0] for first in firsts]
+    seconds = [e.ids for e in tokenizer.encode_batch(pairs, add_special_tokens=False)]
+    rows = []
+    for first, second in zip(firsts, seconds):
+        second = second[:max(room // 2, room - len(first))]
+        rows.append(_framed(frame, first[:room - len(second)], second))
+    return [ids for ids, _ in rows], [token_types for _, token_types in rows]
+
+
+def _frame(tokenizer, count):
+    """What the tokenizer puts around `count` texts, read off an example: (number of the text or None, type, ids)."""
+    example = tokenizer.encode(*["a", "a"][:count])
+    parts = itertools.groupby(zip(example.sequence_ids, example.type_ids, example.ids), key=lambda part: part[:2])
+    return [(text, token_type, [i for *_, i in group]) for (text, token_type), group in parts]
+
+
+def _framed(frame, *texts):
+    ids, token_types = [], []
+    for text, token_type, tokens in frame:
+        part = tokens if text is None else texts[text]
+        ids += part
+        token_types += [token_type] * len(part)
+    return np.array(ids, np.int32), np.array(token_types, np.int32)

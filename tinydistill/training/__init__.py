@@ -1,0 +1,1 @@
+"""How a run goes: steps, optimizers, schedules, and what of it is kept on the disk."""

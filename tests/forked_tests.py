@@ -43,7 +43,8 @@ def preimport(tree, tests):
             for module in modules:
                 names = [module, *(f"{module}.{a.name}" for a in node.names)] if is_from else [module]
                 places = [base / name.replace(".", "/") for base in bases for name in names]
-                if any((base / module.split(".")[0]).with_suffix(end).exists() for base in bases for end in ("", ".py")):
+                top = module.split(".")[0]
+                if any((base / top).with_suffix(end).exists() for base in bases for end in ("", ".py")):
                     queue += [f for place in places for f in (place.with_suffix(".py"), place / "__init__.py")]
                 else:
                     foreign.add(module)
@@ -103,7 +104,7 @@ class Worker:
             file = self.tree / mutant.path
             self.original = file.read_bytes()
             file.write_text(mutant.source, encoding="utf-8", newline="")
-            with contextlib.suppress(FileNotFoundError):                    # two writes in a second look alike to Python
+            with contextlib.suppress(FileNotFoundError):            # two writes in one second look alike to Python
                 os.remove(importlib.util.cache_from_source(file))
         loaded = set(sys.modules)
         self.pid = os.fork()
@@ -117,22 +118,25 @@ class Worker:
     def run(self, tests, ranks, loaded):
         """In the child: pytest on the copy and on nothing but the copy; returns its exit code."""
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         log = os.open(self.place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
             os.dup2(descriptor, target)
         os.chdir(self.tree)
         limit_memory()
         sys.dont_write_bytecode = self.mutant is not None
-        for name in [n for n in loaded if self.is_original(getattr(sys.modules[n], "__file__", None) or "") and n != "__main__"]:
-            del sys.modules[name]                   # such as this one, if a test wants it
-        loaded.intersection_update(sys.modules)
-        sys.path[:] = [str(self.tree), str(self.tree / "tests"), *(p for p in sys.path if p and not self.is_original(p))]
-        os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])            # for what the tests start themselves
+        for name in loaded - {"__main__"}:
+            if self.is_original(getattr(sys.modules[name], "__file__", None)):
+                del sys.modules[name]               # such as this one, if a test wants it
+        loaded &= set(sys.modules)
+        ours = [str(self.tree), str(self.tree / "tests")]
+        sys.path[:] = ours + [p for p in sys.path if not self.is_original(p)]
+        os.environ["PYTHONPATH"] = os.pathsep.join(ours)            # for what the tests start themselves
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"          # plugins that happen to be installed: 0.1 s
         import pytest
         watch = Watch(ranks)
-        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning",
-                            "--tb=native" if self.mutant else "--tb=short", f"--basetemp={self.place / 'tmp'}",
-                            f"--rootdir={self.tree}", *tests], plugins=[watch])
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=native" if self.mutant else "--tb=short",
+                            f"--basetemp={self.place / 'tmp'}", f"--rootdir={self.tree}", *tests], plugins=[watch])
         files = [getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if name not in loaded]
         note = {"failed": watch.failed, "seconds": watch.seconds, "files": [os.path.realpath(f) for f in files if f],
                 "outside": [f for f in files if f and self.is_original(f)]}
@@ -140,7 +144,7 @@ class Worker:
         return code
 
     def is_original(self, path):
-        return "site-packages" not in path and Path(path).resolve().is_relative_to(self.root)
+        return bool(path) and "site-packages" not in path and Path(path).resolve().is_relative_to(self.root)
 
     def poll(self, seconds):
         """None while the child runs within its time, then its exit code or "timeout", and what it noted."""

@@ -6,8 +6,8 @@ not: their complex step drops a term, just as a wrong pullback does. So it count
 u is never ones: rows of a softmax sum to 1, and a gradient checked with ones passes for any wrong pullback.
 
 Tolerances come from the arithmetic: C = 32 units of rounding times the size of what was summed, plus C times what is
-measured of the scalar's conditioning: how far it moves when every input moves by one unit in its last place, and how far
-the same pullback is off in float32, over 2^29. Bad conditioning is within them; a bug is not.
+measured of the scalar's conditioning: how far it moves when every input moves by one unit in its last place, and how
+far the same pullback is off in float32, over 2^29. Bad conditioning is within them; a bug is not.
 """
 
 import warnings
@@ -56,7 +56,7 @@ def value_and_gradients(op, arrays, rng_or_upstream, **settings):
 
 
 def check(op, inputs, rng, *, without_gradient=(), **settings):
-    """Fail unless op's pullback is its derivative, in float64, for every floating input.
+    """Fail unless op's pullback is its derivative, in float64, for every floating input; returns what judged each.
 
     `without_gradient` are the places of inputs that by declaration get none (a teacher's logits): None is demanded.
     """
@@ -68,6 +68,7 @@ def check(op, inputs, rng, *, without_gradient=(), **settings):
     nudged = [_nudge(inputs, upstream, rng, np.float64) for _ in range(4)]
     with np.errstate(all="ignore"):
         narrow = [value_and_gradients(op, *_nudge(inputs, upstream, rng, np.float32), **settings)[1] for _ in range(4)]
+    judges = []
     for place, i in enumerate(floating):
         name, x, dx = f"{op.__name__}, input {i}", inputs[i], found[place]
         if i in without_gradient:
@@ -92,6 +93,7 @@ def check(op, inputs, rng, *, without_gradient=(), **settings):
         if exact is not None and abs(exact - measured) <= error <= 1e-3 * (abs(exact) + size):
             how, measured, error = "complex step", exact, 0.0
             wobble = max(wobble, *(abs(_complex_step(along, a, w) - exact) for a, w in nudged))
+        judges.append(how)
         uncertain, scale = error + C * wobble, summed + abs(measured)
         floor = max(1.0, np.abs(v).max(initial=0)) * (UNIT * size + TINY * sum(np.abs(u).sum() for u in upstream))
         allowed = uncertain + C * (UNIT * scale + floor)
@@ -99,6 +101,7 @@ def check(op, inputs, rng, *, without_gradient=(), **settings):
             raise CannotJudge(f"{name}: {how} can only tell errors above {uncertain:.1e} here; need a smoother point")
         assert abs(claimed - measured) <= allowed, \
             f"{name}: pullback says {claimed:.15g}, {how} {measured:.15g}; allowed {allowed:.1e}"
+    return judges
 
 
 def _nudge(inputs, upstream, rng, dtype):

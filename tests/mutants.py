@@ -1,8 +1,8 @@
 """Small mechanical mistakes in Python source, one at a time: what `scripts/mutate` shows to the tests.
 
 The mistakes: a sign, an operator, an axis, a constant, a keepdims, a removed term, a removed line. Docstrings,
-annotations, f-strings, the insides of `raise` and imports stay as they are. A mistake is an edit of the text at the place
-of a syntax node, so that all the rest of the file, comments included, stays what it was.
+annotations, f-strings, the insides of `raise` and imports stay as they are. A mistake is an edit of the text at the
+place of a syntax node, so that all the rest of the file, comments included, stays what it was.
 """
 
 import ast
@@ -104,7 +104,7 @@ class Mistakes:
         return [(*place, swap.encode(), "operator") for swap in SWAPS.get(type(operator), ())]
 
     def operation(self, node, sides, operators):
-        """Each operator swapped; each term removed with the operator before it, and the first one with that after it."""
+        """Each operator swapped; each term removed with the operator before it, the first one with that after it."""
         symbols = [self.symbol(*pair) for pair in zip(sides, sides[1:])]
         for place, operator in zip(symbols, operators):
             yield from self.swaps(place, operator)

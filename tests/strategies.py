@@ -1,7 +1,7 @@
 """Hypothesis strategies: numbers that find bugs.
 
-Element by element, random floats never catch a softmax without its maximum subtracted or a clamped probability. A shape,
-a seed, a scale over ten decades, an offset and up to three nasty cells do, and are faster to draw.
+Element by element, random floats never catch a softmax without its maximum subtracted or a clamped probability. A
+shape, a seed, a scale over ten decades, an offset and up to three nasty cells do, and are faster to draw.
 """
 
 import numpy as np

@@ -26,7 +26,7 @@ NOT_IN_CUPY = set("""block einsum_path errstate frompyfunc geomspace geterr hist
     polyint emath asmatrix bmat matrix_norm multi_dot svdvals vector_norm""".split())
 KEYWORDS_NOT_IN_CUPY = {"where", "initial", "stable", "correction"}
 SYNCS = set("""item tolist tobytes nonzero flatnonzero argwhere unique unique_values unique_counts unique_inverse
-    unique_all compress extract bincount histogram""".split())      # their results' values or sizes are read by the host
+    unique_all compress extract bincount histogram""".split())      # the host reads their result's value or its size
 KEEPS_LAYOUT = set("""array asarray ascontiguousarray asfortranarray copy zeros ones empty full arange zeros_like
     ones_like empty_like full_like reshape ravel astype""".split())
 
@@ -66,14 +66,14 @@ def _unwrap(value, operand=False):
     return value
 
 
-def _wrap(result, free_layout=True):
+def _wrap(result, free_layout):
     """NumPy's answer as device arrays: scalars as 0-d arrays, the memory order drawn where CuPy does not promise it."""
     if isinstance(result, (list, tuple)):
-        return [_wrap(r) for r in result] if isinstance(result, list) else tuple(map(_wrap, result))
+        return tuple(_wrap(r, free_layout) for r in result)
     if not isinstance(result, (np.ndarray, np.generic)):
         return result
     data = np.asarray(result)
-    if free_layout and data.ndim > 1 and data.base is None and state.random.random() < 0.5:
+    if free_layout and data.ndim > 1 and data.base is None and state.random.integers(2):
         data = np.asfortranarray(data)
     return ndarray(data)
 
@@ -137,7 +137,6 @@ class ndarray:
 
     __module__ = "cupy"
     __slots__ = ("_data",)
-    __array_priority__ = 100
     __hash__ = None
 
     def __init__(self, data):
@@ -153,7 +152,7 @@ class ndarray:
         return functools.partial(_call, getattr(np.ndarray, name), self)
 
     def __getitem__(self, index):
-        return _wrap(self._data[_index(index, self.shape)[0]])
+        return _wrap(self._data[_index(index, self.shape)[0]], free_layout=True)
 
     def __setitem__(self, index, value):
         if not isinstance(value, (ndarray, bool, int, float, complex)) or isinstance(value, np.generic):
@@ -220,7 +219,6 @@ def _define_operators():
         setattr(ndarray, f"__{name}__", functools.partialmethod(lambda self, ufunc: _call(ufunc, self), ufunc))
     for name in "bool int float complex index repr str format".split():
         setattr(ndarray, f"__{name}__", conversion(f"__{name}__"))
-    ndarray.__hash__ = None
 
 
 _define_operators()

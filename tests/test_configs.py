@@ -57,7 +57,7 @@ def test_published_sizes(name):
 XLM_R = {"vocabulary": 250002, "positions": 514, "token_types": 1}
 ROBERTA = {"vocabulary": 50265, "positions": 514, "token_types": 1}
 
-COUNTS = [                                          # word embeddings, transformer, body without pooler, body with pooler
+COUNTS = [                                      # word embeddings, transformer, body without pooler, body with pooler
     ("12x768", {}, 23_440_896, 85_054_464, 108_891_648, 109_482_240),
     ("bert-base", {}, 23_440_896, 85_054_464, 108_891_648, 109_482_240),
     ("6x768", {}, 23_440_896, 42_527_232, 66_364_416, 66_955_008),

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 
 from tinydistill.data import corpora, stdlib
 from tinydistill.errors import Problem, WrongUsage
+from tinydistill.tasks import stdlib_replaced
 
 
 def test_stdlib_by_name():
-    assert corpora.load("stdlib") == [document.text for document in stdlib.documents()]
+    rows, parts = corpora.load("stdlib"), stdlib_replaced.split(stdlib.documents())
+    assert rows == parts.pretraining and len(rows) > 10_000
+    assert set(rows).isdisjoint(parts.train + parts.dev + parts.test)
 
 
 def test_a_file_gives_its_lines(tmp_path):
@@ -101,8 +104,8 @@ def test_a_data_set_without_one_text(folder):
 
 def test_a_data_set_that_is_not_there(folder):
     for name in (f"hf:{folder}/nothing", f"hf:{folder}@nothing"):
-        with pytest.raises(Problem, match=rf"^cannot load {name} \(hf:NAME\[:CONFIG\]\[@SPLIT\]; this needs the network "
-                                          r"or an earlier download\): [^\n]+$") as caught:
+        with pytest.raises(Problem, match=rf"^cannot load {name} \(hf:NAME\[:CONFIG\]\[@SPLIT\]; this needs "
+                                          r"the network or an earlier download\): [^\n]+$") as caught:
             corpora.load(name)
         assert caught.value.exit_code == 1
     with pytest.raises(WrongUsage, match=r"need the name of a data set: hf:NAME\[:CONFIG\]\[@SPLIT\]; got hf:$"):

@@ -133,8 +133,8 @@ def test_a_row_drops_the_same_units_on_any_shard(xp):
 
 
 def test_a_pass_without_rows_numbers_them():
-    run, like = Pass(seed=7, step=11), np.zeros(1)
-    np.testing.assert_array_equal(run.bits(2, (3, 4), like), Pass(seed=7, step=11, rows=[0, 1, 2]).bits(2, (3, 4), like))
+    unnumbered, numbered = (Pass(seed=7, step=11, rows=rows).bits(2, (3, 4), np.zeros(1)) for rows in (None, [0, 1, 2]))
+    np.testing.assert_array_equal(unnumbered, numbered)
 
 
 def test_an_empty_batch_has_no_bits():
@@ -142,10 +142,9 @@ def test_an_empty_batch_has_no_bits():
 
 
 def test_seed_step_site_and_row_each_change_the_bits():
-    like = np.zeros(1)
-    draws = [Pass(seed=1, step=1, rows=[1]).bits(1, (1, 999), like), Pass(seed=2, step=1, rows=[1]).bits(1, (1, 999), like),
-             Pass(seed=1, step=2, rows=[1]).bits(1, (1, 999), like), Pass(seed=1, step=1, rows=[2]).bits(1, (1, 999), like),
-             Pass(seed=1, step=1, rows=[1]).bits(2, (1, 999), like)]
+    places = [(1, 1, 1, 1), (2, 1, 1, 1), (1, 2, 1, 1), (1, 1, 2, 1), (1, 1, 1, 2)]
+    draws = [Pass(seed=seed, step=step, rows=[row]).bits(site, (1, 999), np.zeros(1))
+             for seed, step, site, row in places]
     for i, a in enumerate(draws):
         for b in draws[:i]:
             assert (a == b).sum() <= 8              # 999 / 65536 by chance

@@ -92,12 +92,11 @@ def test_the_ids_are_berts_then_characters_then_merges(tokenizer):
     assert wordpiece.special_ids(tokenizer) == wordpiece.SpecialIds(pad=0, unk=1, cls=2, sep=3, mask=4)
 
 
-def test_the_rarest_characters_become_unknown():
-    common = [chr(ord("a") + i) for i in range(26)] + list("0123456789") + list("éèà")
-    texts = [" ".join(common) * 3, "żółw cat żółw"]
-    tokenizer = wordpiece.train_wordpiece(texts, 300, lowercase=False)                          # 40 characters at most
-    assert tokens(tokenizer, wordpiece.encode(tokenizer, ["cat żółw é"], 20)[0])[-3:] == ["[UNK]", "é", "[SEP]"]
-    assert sum(len(piece) == 1 for piece in tokenizer.get_vocab()) == 40
+def test_the_rarest_characters_become_unknown_and_nothing_is_merged_across_them():
+    common = " ".join("abcdefghijklmnopqrstuvwxyz0123456789éèà!")                               # 40 stay
+    tokenizer = wordpiece.train_wordpiece([common * 9, "qżq qżq qżq bb bb"], 300, lowercase=False)
+    assert tokens(tokenizer, wordpiece.encode(tokenizer, ["qżq é bb"], 9)[0]) == ["[CLS]", "[UNK]", "é", "bb", "[SEP]"]
+    assert sum(len(piece) == 1 for piece in tokenizer.get_vocab()) == 40 and not tokenizer.token_to_id("qq")
 
 
 def test_equally_rare_characters_stay_by_their_number():
@@ -106,16 +105,9 @@ def test_equally_rare_characters_stay_by_their_number():
     assert one.to_str() == two.to_str() and one.token_to_id("ξ") and not one.token_to_id("ο")
 
 
-def test_nothing_is_merged_across_a_character_that_does_not_stay():
-    common = [chr(ord("a") + i) for i in range(26)] + list("0123456789") + list("éèà!")
-    tokenizer = wordpiece.train_wordpiece([" ".join(common) * 9, "qżq qżq qżq bb bb"], 300, lowercase=False)
-    assert tokenizer.token_to_id("bb") and not tokenizer.token_to_id("qq")
-
-
 def test_case_is_kept_where_it_is_to_be_kept():
     cased = wordpiece.train_wordpiece(["Cat cat CAT"] * 3, 70, lowercase=False)
-    ids = wordpiece.encode(cased, ["Cat", "cat"], 10)
-    assert tokens(cased, ids[0]) == ["[CLS]", "Cat", "[SEP]"] and tokens(cased, ids[1]) == ["[CLS]", "cat", "[SEP]"]
+    assert tokens(cased, wordpiece.encode(cased, ["Cat cat"], 10)[0]) == ["[CLS]", "Cat", "cat", "[SEP]"]
 
 
 def test_a_vocabulary_that_is_too_small_and_texts_without_words():
@@ -197,27 +189,22 @@ def test_special_tokens_have_two_spellings_and_must_be_there():
     roberta = Tokenizer(models.WordLevel({"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}, unk_token="<unk>"))
     assert wordpiece.special_ids(roberta) == wordpiece.SpecialIds(pad=1, unk=3, cls=0, sep=2, mask=4)
     without = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}, unk_token="[UNK]"))
-    with pytest.raises(Problem, match=r"need a tokenizer with the special token \[MASK\] or <mask>; its 4 pieces hold "
-                                      r"neither$"):
+    with pytest.raises(Problem, match=r"with the special token \[MASK\] or <mask>; its 4 pieces hold neither$"):
         wordpiece.special_ids(without)
 
 
 # ---------------------------------------------------------------- files
 
-def test_what_is_saved_is_loaded(tokenizer, tmp_path):
+def test_what_is_saved_is_loaded_without_fixed_padding_and_truncation(tokenizer, tmp_path):
+    from tokenizers import Tokenizer
     wordpiece.save(tokenizer, tmp_path / "new" / "folder")
     loaded = wordpiece.load(tmp_path / "new" / "folder")
     assert loaded.to_str() == tokenizer.to_str() == (tmp_path / "new/folder/tokenizer.json").read_text("utf-8")
-
-
-def test_fixed_padding_and_truncation_are_lifted(tokenizer, tmp_path):
-    from tokenizers import Tokenizer
     fixed = Tokenizer.from_str(tokenizer.to_str())
     fixed.enable_padding(length=12)
     fixed.enable_truncation(4)
     wordpiece.save(fixed, tmp_path)
-    (ids,) = wordpiece.encode(wordpiece.load(tmp_path), [TEXTS[0]], 20)
-    assert len(ids) == 8
+    assert wordpiece.load(tmp_path).to_str() == tokenizer.to_str() != fixed.to_str()
 
 
 def test_a_bare_vocabulary(tokenizer, tmp_path):
@@ -239,13 +226,8 @@ def test_neither_file(tmp_path):
     ("[UNK]\n[CLS]\ncat\n", r"no line of it is \[SEP\]")])
 def test_a_vocabulary_that_is_none(tmp_path, lines, reason):
     (tmp_path / "vocab.txt").write_text(lines)
-    with pytest.raises(Problem, match=rf"cannot read {tmp_path}/vocab.txt: {reason}: it is damaged, or no file of a "
-                                      "tokenizer$"):
+    with pytest.raises(Problem, match=rf"cannot read {tmp_path}/vocab.txt: {reason}: it is damaged, or no file of a t"):
         wordpiece.load(tmp_path)
-
-
-def changed(tokenizer, **parts):
-    return json.dumps({**json.loads(tokenizer.to_str()), **parts})
 
 
 @pytest.mark.parametrize("content", [
@@ -254,9 +236,8 @@ def changed(tokenizer, **parts):
 def test_damaged_files(tmp_path, content):
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(Problem, match=rf"^cannot read {tmp_path}/tokenizer.json: [^\n]+: it is damaged, or no file of "
-                                      "a tokenizer$") as caught:
+                                      "a tokenizer$"):
         wordpiece.load(tmp_path)
-    assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize("part, what", [
@@ -269,7 +250,7 @@ def test_damaged_files(tmp_path, content):
     ({"post_processor": {"type": "Sequence", "processors": [{"type": ["ByteLevel"]}]}}, None),
     ({"model": {"type": "Surprise", "vocab": {}}}, "a model of type Surprise")])
 def test_parts_that_are_not_loaded(tokenizer, tmp_path, part, what):
-    (tmp_path / "tokenizer.json").write_text(changed(tokenizer, **part))
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**json.loads(tokenizer.to_str()), **part}))
     expected = "cannot read" if what is None else (
         f"tokenizer.json holds {what}, which no BERT, RoBERTa or XLM-R tokenizer needs, and was not loaded: use the "
         f"tokenizer of the published model")
@@ -277,21 +258,17 @@ def test_parts_that_are_not_loaded(tokenizer, tmp_path, part, what):
         wordpiece.load(tmp_path)
 
 
-def test_words_that_are_called_like_parts_are_no_parts(tokenizer, tmp_path):
-    model = {**json.loads(tokenizer.to_str())["model"]}
-    model["vocab"] = {**model["vocab"], "type": 38, "Regex": 39}
-    (tmp_path / "tokenizer.json").write_text(changed(tokenizer, model=model))
+def test_pieces_that_are_called_like_parts_and_limits(tokenizer, tmp_path, monkeypatch):
+    path, description = tmp_path / "tokenizer.json", json.loads(tokenizer.to_str())
+    description["model"]["vocab"] |= {"type": 38, "Regex": 39}
+    path.write_text(json.dumps(description))
     assert wordpiece.load(tmp_path).token_to_id("Regex") == 39
-
-
-def test_limits(tokenizer, tmp_path, monkeypatch):
-    model = {**json.loads(tokenizer.to_str())["model"]}
-    model["vocab"] = {**model["vocab"], "far": 1 << 31}
-    (tmp_path / "tokenizer.json").write_text(changed(tokenizer, model=model))
+    description["model"]["vocab"] |= {"far": 1 << 31}
+    path.write_text(json.dumps(description))
     with pytest.raises(Problem, match="an id is not below 16777216: it is damaged"):
         wordpiece.load(tmp_path)
     monkeypatch.setattr(wordpiece, "LARGEST_FILE", 1 << 20)
-    (tmp_path / "tokenizer.json").write_bytes(b" " * (3 << 20))
+    path.write_bytes(b" " * (3 << 20))
     with pytest.raises(Problem, match=r"tokenizer\.json to be at most 1 MiB, as every tokenizer is; it has 3 MiB$"):
         wordpiece.load(tmp_path)
 

@@ -102,7 +102,7 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
     tensors = _canonical(read_safetensors(weights), weights)
     found, known = _head_in(tensors, settings)
     head = found if head == "any" else head
-    labels = tuple(labels or known) if head in CLASSIFIERS else ()
+    labels = tuple(labels or (known if head == found else ())) if head in CLASSIFIERS else ()
     rows = _rows(labels, known) if head == found else None                              # None: not this head
     if rows is None and require_head:
         raise WrongUsage(f"need a model with {_named(head, labels)}; {directory} has {_named(found, known)}")
@@ -113,9 +113,9 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
         tensors = {name: x for name, x in tensors.items() if not name.startswith(HEAD_PREFIXES)}
     elif head == "masked-lm":
         _tie(tensors, weights)
-    has_pooler = "pooler.dense.weight" in tensors
+    has_pooler = any(name.startswith("pooler.") for name in tensors)
     drawn = () if rows is not None else ("head.",) if has_pooler else ("head.", "pooler.")
-    config = config.but(head=head, labels=labels, pooler=has_pooler or "pooler." in drawn and head == "sequence")
+    config = config.but(head=head, labels=labels, pooler=has_pooler or head == "sequence")
     model = _filled(config, seed, tensors, drawn, weights)
     if rows:
         for parameter in model.head.classifier.parameters():
@@ -187,7 +187,8 @@ def _head_in(tensors, settings):
         return "masked-lm", ()
     if "classifier.bias" not in tensors:
         return "none", ()
-    of_tokens = settings.get("architectures") == ["BertForTokenClassification"] or "pooler.dense.weight" not in tensors
+    kind = settings.get("architectures")
+    of_tokens = kind == ["BertForTokenClassification"] if kind else "pooler.dense.weight" not in tensors
     names = settings.get("id2label")
     names = names if isinstance(names, dict) else {}
     labels = (str(names.get(str(i), f"LABEL_{i}")) for i in range(tensors["classifier.bias"].size))
@@ -217,9 +218,8 @@ def _tie(tensors, path):
 
 def _filled(config, seed, tensors, drawn, path):
     """The Bert of `config` with every parameter from `tensors`, but for those whose names begin with one of `drawn`."""
-    described = parameter_count(config.but(head="none"))["total"]
-    held = sum(x.size for x in tensors.values()) + ("pooler." in drawn) * config.hidden * (config.hidden + 1)
-    if described > held:                            # before anything of that size is built
+    described, held = parameter_count(config.but(head="none"))["total"], sum(x.size for x in tensors.values())
+    if described > 2 * held:                        # before anything much larger than the file is built
         raise Problem(f"cannot read {path}: {CONFIG} describes {described:,} parameters, and it holds {held:,}")
     model = Bert(config, seed)
     arrays = model.arrays()
@@ -245,7 +245,7 @@ def _filled(config, seed, tensors, drawn, path):
 # ---------------------------------------------------------------- out
 
 def write(model, directory, tokenizer=None):
-    """Write a checkpoint directory: files come into place when all of them are written, config.json last.
+    """Write a checkpoint directory: files come into place when all of them are written, the weights last.
 
     A pooler beside a masked-lm or token head is left out: transformers has none there. An encoder without a pooler
     opens there with BertModel.from_pretrained(DIR, add_pooling_layer=False), and config.json says so.
@@ -266,11 +266,11 @@ def write(model, directory, tokenizer=None):
         settings["label2id"] = {label: i for i, label in enumerate(config.labels)}
     if config.head == "none" and not config.pooler:
         settings["comment"] = "no pooler: in transformers, BertModel.from_pretrained(DIR, add_pooling_layer=False)"
-    files = {WEIGHTS: save(tensors, metadata={"format": "pt"})}
+    files = {CONFIG: _json(settings)}
     if tokenizer is not None:
         files["tokenizer.json"] = tokenizer.to_str().encode()
         files["tokenizer_config.json"] = _json(_tokenizer_settings(tokenizer, config))
-    files[CONFIG] = _json(settings)
+    files[WEIGHTS] = save(tensors, metadata={"format": "pt"})
 
     Path(directory).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory, prefix=".writing-") as temporary:

@@ -37,7 +37,7 @@ def read_safetensors(path, max_header=LARGEST_HEADER):
     """
     with _explained(path), open(path, "rb") as file:
         length, header_length = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
-        if length < 8 or header_length > length - 8:
+        if header_length > length - 8:
             raise ValueError(f"its {length} bytes end before its header does: it is cut off, or no safetensors file")
         if header_length > max_header:
             raise ValueError(f"its header has {header_length} bytes, more than the {max_header} that are read")
@@ -45,7 +45,7 @@ def read_safetensors(path, max_header=LARGEST_HEADER):
         if not isinstance(header, dict):
             raise ValueError("its header names no tensors")
         header.pop("__metadata__", None)
-        entries = sorted((_entry(name, entry) for name, entry in header.items()), key=lambda e: e[:2])
+        entries = sorted(_entry(name, entry) for name, entry in header.items())
         place, tensors = 0, {}
         for begin, end, name, dtype, shape in entries:
             if begin != place:

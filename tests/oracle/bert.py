@@ -1,21 +1,25 @@
-"""transformers' BERT with the weights of ours: what the whole model is compared with."""
+"""transformers' BERT with the weights of ours: what the whole model is compared with. NumPy arrays in and out."""
 
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from tinydistill import hub
 
 transformers.utils.logging.disable_progress_bar()
 
 
-def twin(model, directory, dtype=torch.float64):
+# ---------------------------------------------------------------- the model
+
+def twin(model, directory, dtype="float64"):
     """transformers' model of the same kind, opened from what `hub.write` left: no tensor missing, none unexpected."""
     hub.write(model, directory)
-    return opened(directory, hub.ARCHITECTURES[model.config.head], dtype,
-                  **({} if model.config.pooler or model.config.head != "none" else {"add_pooling_layer": False}))
+    without_pooler = model.config.head == "none" and not model.config.pooler
+    settings = {"add_pooling_layer": False} if without_pooler else {}
+    return opened(directory, hub.ARCHITECTURES[model.config.head], dtype, **settings)
 
 
-def opened(directory, architecture, dtype=torch.float64, **settings):
+def opened(directory, architecture, dtype="auto", **settings):
     """The checkpoint in `directory` as transformers opens it, in plain ("eager") attention and without dropout."""
     found, report = getattr(transformers, architecture).from_pretrained(
         directory, dtype=dtype, attn_implementation="eager", output_loading_info=True, **settings)
@@ -24,11 +28,39 @@ def opened(directory, architecture, dtype=torch.float64, **settings):
 
 
 def features(model, batch):
-    """{(field, layer) or (field, None): torch tensor}, all in one graph, by the names of our Features.
+    """{(field, layer) or (field, None): array}, by the names of our Features, and (attention, l): the probabilities."""
+    return {place: x.detach().numpy() for place, x in _graph(model, batch).items()}
 
-    queries, keys and values are caught where transformers' linear layers make them; scores are its own equation, and
-    (attention, l) its probabilities.
+
+def gradients(model, batch, upstream, labels=None):
+    """(loss, {their name without the `bert.` in front: gradient or None}) of sum_places <upstream, feature>.
+
+    With `labels`, one for each row of the logits and IGNORED at some, plus their mean cross-entropy.
     """
+    found = _graph(model, batch)
+    loss = sum((found[place] * torch.tensor(u).to(found[place].dtype)).sum() for place, u in upstream.items())
+    if labels is not None:
+        loss = loss + torch.nn.functional.cross_entropy(found["logits", None], torch.tensor(labels).long())
+    parameters = dict(model.named_parameters())
+    arrived = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return loss.item(), {name.removeprefix("bert."): None if g is None else g.numpy()
+                         for name, g in zip(parameters, arrived)}
+
+
+def own_loss(model, batch):
+    """What the model itself calls its loss, given the labels of the batch."""
+    return model(**_inputs(batch), labels=torch.tensor(batch.labels).long()).loss.item()
+
+
+def _inputs(batch):
+    types = None if batch.token_types is None else torch.tensor(batch.token_types).long()
+    return {"input_ids": torch.tensor(batch.ids).long(), "attention_mask": torch.tensor(batch.mask).long(),
+            "token_type_ids": types}
+
+
+def _graph(model, batch):
+    """The features as torch tensors of one graph. queries, keys and values are caught where the linear layers make
+    them; scores are their equation; logits of tokens are those at the batch's positions."""
     body, caught, hooks = getattr(model, "bert", model), {}, []
     heads = model.config.num_attention_heads
     for l, layer in enumerate(body.encoder.layer):
@@ -37,10 +69,8 @@ def features(model, batch):
                 B, T, D = output.shape
                 caught[place] = output.reshape(B, T, heads, D // heads).transpose(1, 2)         # (B, A, T, K)
             hooks.append(getattr(layer.attention.self, name).register_forward_hook(keep))
-    types = None if batch.token_types is None else torch.tensor(batch.token_types).long()
     try:
-        out = model(torch.tensor(batch.ids).long(), attention_mask=torch.tensor(batch.mask).long(), token_type_ids=types,
-                    output_hidden_states=True, output_attentions=True)
+        out = model(**_inputs(batch), output_hidden_states=True, output_attentions=True)
     finally:
         for hook in hooks:
             hook.remove()
@@ -53,12 +83,33 @@ def features(model, batch):
     if body.pooler is not None:
         found["pooled", None] = body.pooler(out.hidden_states[-1])
     if "logits" in out:
-        found["logits", None] = out.logits
+        logits = out.logits.flatten(0, 1) if out.logits.ndim == 3 else out.logits              # (N, V)
+        found["logits", None] = logits if batch.positions is None else logits[torch.tensor(batch.positions)]
     return found
 
 
-def gradients(model, loss):
-    """{their name without the `bert.` in front: NumPy gradient, or None} of every parameter."""
-    parameters = dict(model.named_parameters())
-    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    return {name.removeprefix("bert."): None if g is None else g.numpy() for name, g in zip(parameters, found)}
+# ---------------------------------------------------------------- files
+
+def save_new(architecture, directory, **settings):
+    """Let transformers write a random model of this architecture; its arrays by name, without the `bert.` in front."""
+    torch.manual_seed(0)
+    model = getattr(transformers, architecture)(transformers.BertConfig(**settings))
+    model.save_pretrained(directory)
+    return {name.removeprefix("bert."): x.numpy() for name, x in model.state_dict().items()}
+
+
+def save_narrow(arrays, path, dtype):
+    """Write the arrays as a safetensors file of this dtype; what they have become, as float32."""
+    narrow = {name: torch.tensor(x).to(getattr(torch, dtype)) for name, x in arrays.items()}
+    save_file(narrow, path)
+    return {name: x.float().numpy() for name, x in narrow.items()}
+
+
+def default_setting(name):
+    """What a config.json without `name` means."""
+    return getattr(transformers.BertConfig(), name)
+
+
+def tokenizer(directory):
+    """The tokenizer of a checkpoint directory as transformers opens it."""
+    return transformers.AutoTokenizer.from_pretrained(directory)

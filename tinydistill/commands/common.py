@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tinydistill import backend, hub, kernels
-from tinydistill.errors import NothingToDo, WrongUsage
+from tinydistill import backend, hub, kernels, report
+from tinydistill.errors import NothingToDo, Problem, WrongUsage
 from tinydistill.training.loop import train
 
 
@@ -85,6 +85,8 @@ def carry_out(args, run, model, stage, recipe, batch_at, *, output=None, resume=
     from tinydistill.training.run_directory import RunDirectory
     from tinydistill.training.signals import StopRequest
 
+    if args.threads > 1:
+        backend.set_blas_threads(1)                 # the shards are the parallelism
     run = {"command": args.command, **run, "recipe": recipe.as_dict(), "seed": args.seed, "shards": args.shards,
            "dtype": args.dtype, "backend": args.backend, "kernels": args.kernels}
     with RunDirectory.create(output, run, resume) as directory, StopRequest() as stop:
@@ -94,6 +96,10 @@ def carry_out(args, run, model, stage, recipe, batch_at, *, output=None, resume=
                         shards=args.shards, threads=args.threads, save_every=args.save_every, stop=stop,
                         quiet=args.quiet)
         hub.write(model, directory.path, tokenizer)
+        try:
+            report.write(directory.path / "report.html", report.run_page(directory.path))
+        except Problem as missing:                  # matplotlib is an extra
+            say(args, f"no report.html: {missing}")
     return metrics
 
 

@@ -8,7 +8,7 @@ from tinydistill.data import stdlib
 from tinydistill.errors import Problem, WrongUsage
 
 CORPORA = (                                         # what `tinydistill corpora` prints
-    {"name": "stdlib", "what": "the English of Python's own documentation; no download",
+    {"name": "stdlib", "what": "the English of Python's documentation, without the rows that stdlib tasks test on",
      "source": "pydoc_data.topics and the docstrings of the standard library"},
     {"name": "FILE", "what": "a UTF-8 text file, one row a line", "source": "your file"},
     {"name": "FOLDER", "what": "all *.txt in it and below, by name", "source": "your folder"},
@@ -22,12 +22,13 @@ def load(name_or_path):
     """The rows of a corpus, without blank ones: see `CORPORA`.
 
     In text files every line is a row, headings like wikitext's ` = Title = ` too. Nothing is cut: a reader that
-    takes 64 tokens sees the first 64 of each row.
+    takes 64 tokens sees the first 64 of each row. The corpus stdlib leaves out what the embedded tasks test on.
     Raises: WrongUsage for what is not there, empty or no text; Problem where a download fails.
     """
     name = str(name_or_path)
     if name == "stdlib":
-        return [document.text for document in stdlib.documents()]
+        from tinydistill.tasks import stdlib_replaced
+        return stdlib_replaced.split(stdlib.documents()).pretraining
     if name.startswith("hf:"):
         texts = _hugging_face(name)
     elif Path(name).is_dir():
@@ -80,14 +81,22 @@ def _hugging_face(name):
 def split(texts, held_out=0.05):
     """(train, held out): about `held_out` of the texts, chosen by what each says and by nothing else.
 
-    Texts that differ in case, digits, punctuation or spaces alone fall on the same side.
+    Texts that differ in case, digits, punctuation or spaces alone fall on the same side. Neither side is empty: where
+    chance would have it so, it gets the texts nearest to the border.
+    Raises: WrongUsage where all texts are alike.
     """
-    if not 0 <= held_out <= 1:
-        raise WrongUsage(f"need a held-out share from 0 to 1; got {held_out}")
-    train, held = [], []
-    for text in texts:
-        (held if fraction(text) < held_out else train).append(text)
-    return train, held
+    if not 0 < held_out < 1:
+        raise WrongUsage(f"need a held-out share between 0 and 1; got {held_out}")
+    fractions = [fraction(text) for text in texts]
+    lowest, highest = min(fractions, default=0), max(fractions, default=0)
+    if lowest == highest:
+        raise WrongUsage(f"need at least two texts that differ in their words, to train on one and hold out the other; "
+                         f"got {len(fractions)} that are alike")
+    border = min(held_out, highest)                                     # train: from the border up, never empty
+    if border <= lowest:
+        border = min(f for f in fractions if f > lowest)                # held out: below it, never empty
+    held = [text for text, f in zip(texts, fractions) if f < border]
+    return [text for text, f in zip(texts, fractions) if f >= border], held
 
 
 def fraction(text):

@@ -1,8 +1,8 @@
 """The English of Python's own documentation: real text that is on every machine, about something the reader knows.
 
 Its sources are `pydoc_data.topics` (what `help("if")` prints) and the docstrings of the standard library, whose files
-are parsed and never imported. The text differs a little between Python versions, and not at all between two machines
-with the same one.
+are parsed and never imported. The text differs a little between Python versions, and not between two machines with the
+same one, unless a system ships parts of the library (tkinter) apart.
 """
 
 import ast

@@ -6,9 +6,10 @@ from tinydistill.losses.term import Term
 
 
 def label_loss(student, teacher, batch, divisor):
-    """Cross-entropy with the batch's labels, in nats: 1/divisor sum over labelled rows of -log softmax(logits)_label.
+    """Cross-entropy with the batch's labels.
 
-    Shapes: logits (N, V) at the batch's positions, or (B, C). The divisor is the number of labels of the global batch.
+    Equation: -1/divisor sum_n log softmax(logits_n)[label_n] over the rows n that have a label, in nats; the divisor is
+    the number of labels of the global batch. Shapes: logits (N, V) at the batch's positions, or (B, C).
     Gradient: softmax - onehot over the divisor, for the student's logits. Source: Devlin et al. 2019, section 3.1.
 
     >>> import numpy as np; from tinydistill import Tensor; from tinydistill.features import Batch, Features
@@ -20,12 +21,12 @@ def label_loss(student, teacher, batch, divisor):
     labels = batch.labels.reshape(-1)                                                   # (B*T,) or (B,)
     if batch.positions is not None:
         labels = labels[batch.positions]                                                # (N,)
-    return ops.cross_entropy(student.logits, labels) / divisor
+    return ops.cross_entropy(student.logits, labels) / max(1, divisor)                  # none: 0 / 1, not 0 / 0
 
 
 def labelled(batch):
-    """The number of labels that count; 1 where there is none, as 0 / 1 adds nothing."""
-    return max(1, int((batch.labels != IGNORED).sum()))
+    """The number of labels that count."""
+    return int((batch.labels != IGNORED).sum())
 
 
 _logits = Needs.of(logits=True)

@@ -81,7 +81,8 @@ def _check(student, teacher, mask):
     if mask.dtype != bool:
         raise ValueError(f"need a mask of bool, True at real tokens; got {mask.dtype}")
     if student.shape[:3] != teacher.shape[:3] or mask.shape != student.shape[:1] + student.shape[2:3]:
-        raise ValueError(f"need the same (B, A, T): student {student.shape}, teacher {teacher.shape}, mask {mask.shape}")
+        raise ValueError(f"need the same (B, A, T): student {student.shape}, teacher {teacher.shape}, "
+                         f"mask {mask.shape}")
 
 
 _last_attention = Needs.of(queries=[-1], keys=[-1])

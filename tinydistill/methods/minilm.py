@@ -11,9 +11,10 @@ from tinydistill.methods.stage import Method, Recipe, Stage
 def equal_heads(student, teacher):
     """Relations are compared head by head (section 3.1)."""
     if student.heads != teacher.heads:
+        width = teacher.heads * max(1, round(student.hidden / teacher.heads))           # the nearest that can have them
         raise WrongUsage(f"minilm needs the same number of attention heads: student {student.heads}, "
-                         f"teacher {teacher.heads}; write the student as {student.layers}x{student.hidden}"
-                         f"x{teacher.heads}, or without heads")
+                         f"teacher {teacher.heads}; write the student as {student.layers}x{width}x{teacher.heads}, "
+                         f"or without heads")
 
 
 # Section 4.1: 400,000 steps of 256 sequences of 512 tokens, Adam (0.9, 0.999), warm-up 4,000, linear decay, decay 0.01;

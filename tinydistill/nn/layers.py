@@ -8,6 +8,7 @@ from tinydistill.tensor import Tensor
 
 
 def parameter(shape, fill=0.0):
+    """A float32 Tensor to be trained, every entry `fill`."""
     return Tensor(np.full(shape, fill, np.float32), requires_grad=True)
 
 

@@ -2,7 +2,7 @@
 
     step-40/arrays.safetensors    every array by name
             meta.json             the numbers and names beside them
-            manifest.json         sha256, dtype and shape of each array, sha256 of meta.json
+            manifest.json         sha256, dtype and shape of each array, sha256 of meta.json and of all this
     LATEST                        the step that was saved last
 
 A save writes the three files into step-40.tmp and waits until they are on the disk, renames the folder to step-40 and
@@ -12,6 +12,7 @@ damaged it later; the manifest shows that. LATEST is not needed to find a checkp
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import sys
@@ -86,7 +87,7 @@ def load(directory, step=None, fall_back=False, say=to_stderr):
         if not damaged:
             raise Problem(f"need a checkpoint, and {directory} holds none")
         raise CheckpointDamaged(f"{next(iter(damaged.values()))}; " + (
-            "no intact checkpoint is left: start the run again in an empty folder" if step is None
+            "no intact checkpoint is left: start again in an empty folder" if step is None
             else "take another step"))
     if damaged and not fall_back:
         raise CheckpointDamaged(f"{next(iter(damaged.values()))}; step-{candidate} is intact: "
@@ -163,7 +164,7 @@ def _packed(step, arrays, meta):
     manifest = {"format": FORMAT, "step": step, "bytes": len(payload), "tensors": tensors,
                 "meta": hashlib.sha256(meta).hexdigest()}
     # A manifest is longer than the header of its payload, so what encode_json lets through can be read again.
-    return {ARRAYS: payload, META: meta, MANIFEST: encode_json(manifest)}, tensors
+    return {ARRAYS: payload, META: meta, MANIFEST: encode_json(manifest | {"seal": _seal(manifest)})}, tensors
 
 
 def _read(folder, step):
@@ -177,6 +178,8 @@ def _read(folder, step):
             raise ValueError("it is no manifest")
         if manifest.get("format") != FORMAT:
             raise ValueError(f"need format {FORMAT}, got {manifest.get('format')!r}")
+        if manifest.pop("seal", None) != _seal(manifest):
+            raise ValueError("its sha256 is not that of what was saved")
         if manifest.get("step") != step:
             raise ValueError(f"it belongs to step {manifest.get('step')!r}")
         size, tensors = manifest.get("bytes"), manifest.get("tensors")
@@ -196,8 +199,8 @@ def _read(folder, step):
         arrays = from_safetensors(data)
         for name in sorted(arrays.keys() | tensors.keys()):
             if reason := _difference(arrays.get(name), tensors.get(name)):
-                raise ValueError(f"tensor {name!r} {reason}")
-    return arrays, meta, tensors
+                raise ValueError(f"tensor {name!r:.80} {reason}")
+    return {name: arrays[name] for name in tensors}, meta, tensors              # in the order they were saved in
 
 
 @contextlib.contextmanager
@@ -209,6 +212,10 @@ def _damage_in(path):
         raise CheckpointDamaged(f"{path} cannot be used: {error.strerror}") from error
     except (ValueError, KeyError, SafetensorError) as error:            # KeyError: a dtype that NumPy has not
         raise CheckpointDamaged(f"{path} cannot be used: {error}") from error
+
+
+def _seal(manifest):
+    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()
 
 
 def _described(array):

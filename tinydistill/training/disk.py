@@ -101,7 +101,7 @@ def read_file(path, limit=LIMIT):
 
 def encode_json(value):
     """`value` as JSON that `decode_json` gives back equal; where it would not (a tuple, a NaN), a ValueError."""
-    data = (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+    data = (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
     if decode_json(data) != value:
         raise ValueError("need what JSON can hold: lists instead of tuples, text as keys")
     return data

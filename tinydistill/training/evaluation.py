@@ -3,6 +3,7 @@
 import numpy as np
 
 from tinydistill.backend import to_host, xp_of
+from tinydistill.errors import Problem
 from tinydistill.features import Needs, Pass
 from tinydistill.tensor import no_grad
 
@@ -15,23 +16,25 @@ def library_of(model):
 def logits(model, batches):
     """The head's logits for every sequence of `batches`, in the order given there.
 
-    Returns a list: (C,) for a sequence head, (n, C) for a token head, n the sequence's own length.
+    Returns (N, C) for a sequence head; for a head that reads tokens a list of (n, C), n the sequence's own length.
     """
     answers = {}
     with no_grad():
         for indices, batch in batches.once():
             scores = to_host(model(batch.to(library_of(model)), Pass(Needs.of(logits=True))).logits.array)
-            if model.config.head == "token":
+            if model.config.head != "sequence":
                 scores = scores.reshape(batch.ids.shape + (-1,))                        # (B, T, C)
                 scores = [row[:length] for row, length in zip(scores, batch.mask.sum(axis=1))]
             answers.update(zip(map(int, indices), scores))
-    return [answers[i] for i in range(len(answers))]
+    ordered = [answers[i] for i in range(len(answers))]
+    return np.stack(ordered) if model.config.head == "sequence" else ordered
 
 
 def mean_terms(student, teacher, terms, batches):
     """{term name: its value over all `batches` (an iterable of NumPy batches)}: sums over sums of divisors.
 
     The same as one batch that holds them all, since every term is a sum over a divisor.
+    Raises: Problem where a term finds nothing to count, as masked_lm without a label.
     """
     xp, needs_student, needs_teacher = library_of(student), Needs(), Needs()
     for term in terms:
@@ -45,6 +48,9 @@ def mean_terms(student, teacher, terms, batches):
             for term in terms:
                 sums[term.name] += term(student_features, teacher_features, here, 1).item()
                 divisors[term.name] += term.divisor(batch)
+    for name, divisor in divisors.items():
+        if divisor == 0:
+            raise Problem(f"need rows on which {name} can be measured; there is nothing to count in them")
     return {name: sums[name] / divisors[name] for name in sums}
 
 

@@ -1,0 +1,101 @@
+"""The ops in PyTorch, under the same names and with the same settings."""
+
+import torch
+import torch.nn.functional as F
+from torch.optim.adamw import adamw as optimizer_step
+
+torch.set_num_threads(1)                            # for small tensors its threads only wait for each other
+
+
+def lowered(x, mask):
+    """Scores that PyTorch's softmax can take: -inf at masked keys, 0 in a row without any."""
+    return x if mask is None else torch.where(mask.any(-1, keepdim=True), torch.where(mask, x, -torch.inf), 0)
+
+
+def softmax(x, mask=None):
+    y = lowered(x, mask).softmax(-1)
+    return y if mask is None else torch.where(mask, y, 0)
+
+
+def log_softmax(x, mask=None):
+    y = lowered(x, mask).log_softmax(-1)
+    return y if mask is None else torch.where(mask, y, 0)
+
+
+def dropout(x, bits, rate):
+    threshold = round(rate * 65536)
+    return x * (bits.int() >= threshold) / (1 - threshold / 65536)
+
+
+def attention(q, k, v, mask=None, bits=None, rate=0.0):
+    if bits is None and mask is None:
+        return F.scaled_dot_product_attention(q, k, v)
+    p = softmax(q @ k.mT / q.shape[-1] ** 0.5, mask)
+    return (p if bits is None else dropout(p, bits, rate)) @ v
+
+
+def project_heads(x, *weights, heads):
+    projected = [F.linear(x, weight, bias) for weight, bias in zip(weights[::2], weights[1::2])]
+    return tuple(y.unflatten(-1, (heads, -1)).transpose(1, 2) for y in projected)
+
+
+def scaled_product(x, y):
+    return x @ y.mT / x.shape[-1] ** 0.5
+
+
+def kl_divergence(student, teacher, weight, mask=None, temperature=1.0):
+    log_q, log_p = log_softmax(student / temperature, mask), log_softmax(teacher / temperature, mask)
+    each = F.kl_div(log_q, log_p, reduction="none", log_target=True)
+    return (weight * (each if mask is None else torch.where(mask, each, 0)).sum(-1)).sum()
+
+
+def cross_entropy(logits, labels):
+    return F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
+
+
+def layer_norm(x, residual, gamma, beta, eps):
+    return F.layer_norm(x if residual is None else x + residual, gamma.shape, gamma, beta, eps)
+
+
+def bias_gelu(x, bias):
+    return F.gelu(x + bias)
+
+
+def embedding(table, ids):
+    return F.embedding(ids, table)
+
+
+def masked(x, mask):
+    return torch.where(mask, x, 0)
+
+
+def concatenate(*parts, axis=0):
+    return torch.cat(parts, axis)
+
+
+def transpose(x, axes):
+    return x.permute(axes)
+
+
+def take(x, index):
+    return x[index]
+
+
+def sum(x, axis=None, keepdims=False):
+    return torch.sum(x, axis, keepdims)
+
+
+def mean(x, axis=None, keepdims=False):
+    return torch.mean(x, axis, keepdims)
+
+
+def adamw(parameter, gradient, m, v, t, lr, beta1, beta2, eps, decay):
+    """One step of torch.optim.AdamW in place; its class would import a compiler first."""
+    lists = [[torch.from_numpy(a)] for a in (parameter, gradient, m, v)]
+    optimizer_step(*lists, [], [torch.tensor(t - 1.0)], lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay,
+                   foreach=False, amsgrad=False, maximize=False)
+
+
+add, subtract, multiply, divide, matmul = torch.add, torch.subtract, torch.multiply, torch.divide, torch.matmul
+negative, exp, log, sqrt, tanh, relu = torch.negative, torch.exp, torch.log, torch.sqrt, torch.tanh, torch.relu
+reshape, linear, gelu = torch.reshape, F.linear, F.gelu

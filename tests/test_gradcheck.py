@@ -176,6 +176,8 @@ def test_a_complex_step_that_differences_contradict_does_not_count(rng):
 def test_a_point_where_nothing_can_be_judged_is_refused(rng):
     with pytest.raises(gradcheck.CannotJudge, match="need a smoother point"):
         check(magnitude, [np.array([0.0, 0.0])], rng)
+    with pytest.raises(gradcheck.CannotJudge):
+        check(normalize, [1000 + 1e-6 * rng.normal(size=(3, 5))], rng)
     with pytest.raises(AssertionError, match="value is not finite"):
         check(real_buffers, [np.array([1.0, np.nan])], rng)
 
@@ -255,19 +257,17 @@ def test_comparisons_name_the_worst_entry_and_treat_infinities_and_nan_as_values
 
 
 def test_against_torch_accepts_the_twin_and_nothing_else(rng):
-    import torch
-
     from oracle.torch_check import against_torch
     x = 3 * rng.normal(size=(3, 5))
-    against_torch(softmax, lambda x: torch.softmax(x, -1), [x])
+    against_torch(softmax, lambda x: x.softmax(-1), [x])
     against_torch(split_halves, lambda x: (x[:, :3] ** 2, x[:, 3:]), [rng.normal(size=(2, 6))])
     against_torch(look_up, lambda table, ids: table[ids], [rng.normal(size=(5, 3)), np.array([1, 1, 4])])
     against_torch(distance, lambda x, t: ((x - t) ** 2).sum(), [x, x[::-1]], without_gradient=[1])
     for wrong in ("forgets the sum", "one entry wrong", "a relative error of 1e-9"):
         with pytest.raises(AssertionError, match="softmax float64 gradient of input 0: at"):
-            against_torch(WRONG[wrong], lambda x: torch.softmax(x, -1), [x])
+            against_torch(WRONG[wrong], lambda x: x.softmax(-1), [x])
     with pytest.raises(AssertionError, match="softmax float64 output 0"):
-        against_torch(softmax, lambda x: torch.softmax(x, 0), [x])
+        against_torch(softmax, lambda x: x.softmax(0), [x])
     with pytest.raises(AssertionError, match="gradient None of input 1"):
         against_torch(distance, lambda x, t: ((x - t) ** 2).sum(), [x, x[::-1]])
 
@@ -279,4 +279,4 @@ def test_against_torch_accepts_the_twin_and_nothing_else(rng):
         y = y / y.sum(axis=-1, keepdims=True)
         return y, lambda dy: (y * (dy - (y * dy).sum(axis=-1, keepdims=True)),)
     with pytest.raises(AssertionError, match="clumsy float32 output 0"):
-        against_torch(clumsy, lambda x: torch.softmax(x, -1), [22 + rng.normal(size=(3, 5))])
+        against_torch(clumsy, lambda x: x.softmax(-1), [22 + rng.normal(size=(3, 5))])

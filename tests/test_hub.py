@@ -80,7 +80,8 @@ def test_a_pooler_that_transformers_has_no_place_for_is_left_out(tmp_path, head)
 
 
 @pytest.mark.parametrize("architecture, head, pooler", [
-    ("BertModel", "none", True), ("BertForMaskedLM", "masked-lm", False), ("BertForTokenClassification", "token", False),
+    ("BertModel", "none", True), ("BertForMaskedLM", "masked-lm", False),
+    ("BertForTokenClassification", "token", False),
     ("BertForSequenceClassification", "sequence", True), ("BertForPreTraining", "masked-lm", True),
     ("BertForNextSentencePrediction", "none", True), ("BertForQuestionAnswering", "none", False)])
 def test_what_transformers_writes_is_read(tmp_path, architecture, head, pooler):

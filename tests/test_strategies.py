@@ -9,32 +9,66 @@ import strategies
 from tinydistill.tensor import op
 
 
-DRAWS = settings(max_examples=1000, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
+DRAWS = settings(max_examples=200, derandomize=True, deadline=None, database=None, phases=[Phase.generate])
 
 
-@given(x=strategies.arrays(dtype=np.float32), pair=strategies.broadcast_pairs(), mask=strategies.prefix_masks(3, 5))
-def test_strategies_draw_what_they_say(x, pair, mask):
-    assert x.dtype == np.float32 and np.isfinite(x).all()
-    assert 1 <= x.ndim <= 4 and 1 <= min(x.shape) <= max(x.shape) <= 7
-    assert len(pair) == 2 and np.broadcast_shapes(*pair) is not None
-    assert mask.shape == (3, 5) and mask[:, 0].all() and (np.diff(mask.astype(int), axis=1) <= 0).all()
+def drawn(strategy):
+    """200 examples of a strategy."""
+    found = []
+
+    @DRAWS
+    @given(strategy)
+    def draw(example):
+        found.append(example)
+    draw()
+    return found
 
 
-@pytest.mark.parametrize("name", strategies.NASTY)
-def test_every_nasty_number_is_drawn(name):
-    number = np.float32(strategies.NASTY[name])
-    find(strategies.arrays(dtype=np.float32), lambda x: ((x == number) & (np.signbit(x) == np.signbit(number))).any(),
-         settings=DRAWS)
-    assert np.isfinite(number) and (number != 0 or "zero" in name)
+def test_arrays_have_scales_offsets_and_nasty_cells():
+    plain = drawn(strategies.arrays(shape=(5, 5), nasty=()))
+    for scale in strategies.SCALES:
+        for offset in strategies.OFFSETS:
+            assert any(0.3 * scale < np.abs(x - offset).mean() < 3 * scale for x in plain), (scale, offset)
+    nasty = list(strategies.NASTY.values())
+    cells = [np.isin(x, nasty).sum() for x in drawn(strategies.arrays(shape=(6, 7), scales=(1.0,), offsets=(-300.0,)))]
+    assert set(cells) == {0, 1, 2, 3}
+    single = drawn(strategies.arrays(dtype=np.float32))
+    assert {x.dtype for x in single} == {np.dtype(np.float32)} and {x.ndim for x in single} == {1, 2, 3, 4}
+    assert {side for x in single for side in x.shape} == set(range(1, 8))
 
 
-@pytest.mark.parametrize("is_drawn", [
-    lambda x, mask: 0 < np.abs(x).max() < 1e-5, lambda x, mask: 1e4 < np.abs(x).max() != np.float64(65504),
-    lambda x, mask: -400 < x.min() < x.max() < -200, lambda x, mask: (x == 0).sum() == 3, lambda x, mask: mask.all(),
-    lambda x, mask: not mask[0].any() and mask[1:].any(), lambda x, mask: x.shape[:2] == mask.shape == (4, 7),
-    lambda x, mask: x.ndim == 3 and x.shape[-1] == 7])
-def test_sequences_reach_the_corners(is_drawn):
-    find(strategies.sequences(shortest=0), lambda found: is_drawn(*found), settings=DRAWS)
+@given(strategies.arrays(shape=()))
+def test_an_array_without_axes_is_an_array(x):
+    assert isinstance(x, np.ndarray) and x.shape == ()
+
+
+def test_nasty_numbers_are_what_they_are_called():
+    nasty, half, single = strategies.NASTY, np.finfo(np.float16), np.finfo(np.float32)
+    assert {"zero", "minus zero"} == {name for name, x in nasty.items() if x == 0}
+    assert np.signbit(nasty["minus zero"]) and not np.signbit(nasty["zero"])
+    assert nasty["largest half"] == -nasty["largest half negative"] == half.max
+    assert 0 < np.float32(nasty["subnormal"]) < single.tiny <= nasty["smallest normal"] < 1.1 * single.tiny
+    assert -nasty["large negative"] == nasty["large"] < nasty["larger"] < half.max
+    every = np.concatenate([x.ravel() for x in drawn(strategies.arrays())])
+    assert all(((every == x) & (np.signbit(every) == np.signbit(x))).any() for x in nasty.values())
+
+
+def test_sequences_have_prefix_masks():
+    for shortest in (0, 1):
+        found = drawn(strategies.sequences(shortest=shortest))
+        assert {mask.shape[0] for _, mask in found} == {1, 2, 3, 4} and {x.ndim for x, _ in found} == {3}
+        for length in range(1, 8):
+            masks = [mask for x, mask in found if x.shape[:2] == mask.shape and mask.shape[1] == length]
+            lengths = {int(n) for mask in masks for n in mask.sum(axis=1)}
+            assert (min(lengths), max(lengths)) == (shortest, length)
+            assert all((np.diff(mask.astype(int), axis=1) <= 0).all() for mask in masks)
+
+
+def test_pairs_broadcast_and_not_only_trivially():
+    pairs = drawn(strategies.broadcast_pairs())
+    shapes = [np.broadcast_shapes(*pair) for pair in pairs]
+    assert {len(a) - len(b) for a, b in pairs} >= {-2, -1, 0, 1, 2} and max(map(len, shapes)) == 4
+    assert any(a != b and len(a) == len(b) for a, b in pairs) and max(max(s, default=1) for s in shapes) == 5
 
 
 @given(sequence=strategies.sequences(width=(2,), nasty=(), scales=(1e-2, 1.0, 1e2)))

@@ -48,8 +48,8 @@ def page(title, sections):
     body = "\n".join(f"<section><h2>{escape(heading)}</h2>\n{html}\n</section>" for heading, html in sections)
     parts = re.split(r"(<svg\b.*?</svg>)", body, flags=re.DOTALL)               # every other one is a picture
     body = "".join(_with_own_ids(part, i) if i % 2 else part for i, part in enumerate(parts))
-    return ('<!DOCTYPE html>\n<html lang="en"><meta charset="utf-8"/><meta name="viewport" content="width=device-width"/>'
-            f"\n<title>{escape(title)}</title>\n<style>{CSS}</style>\n<h1>{escape(title)}</h1>\n{body}\n</html>\n")
+    return ('<!DOCTYPE html><html lang="en"><meta charset="utf-8"/><meta name="viewport" content="width=device-width"/>'
+            f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n<h1>{escape(title)}</h1>\n{body}\n</html>\n")
 
 
 def _with_own_ids(svg, number):

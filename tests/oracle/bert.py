@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 
 from tinydistill import hub
 
+torch.set_num_threads(1)                            # tiny models; two threads would wait for each other
 transformers.utils.logging.disable_progress_bar()
 
 

@@ -33,8 +33,10 @@ def arguments(parser):
     parser.add_argument("--full", action="store_true",
                         help="half an hour: adds MLM with the teacher's compute, copied layers and the topic task")
     parser.add_argument("--seed", type=common.natural, default=0, metavar="N")
+    parser.add_argument("--threads", type=common.positive, default=min(2, cpu_count()), metavar="N",
+                        help="1 or 2: each batch is two shards (default: 2 where there are two processors)")
     common.machine_flags(parser)
-    parser.set_defaults(shards=2, threads=min(2, cpu_count()), save_every=200)
+    parser.set_defaults(shards=2, save_every=200)
 
 
 def run(args):

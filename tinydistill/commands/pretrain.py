@@ -30,8 +30,8 @@ def run(args):
     train_texts, held_out = corpora.split(corpora.load(args.corpus))
     tokenizer = (tokenizers.load(args.tokenizer) if args.tokenizer
                  else tokenizers.train_wordpiece(train_texts, args.vocabulary))
-    config = config.but(vocabulary=tokenizer.get_vocab_size(), head="masked-lm", initial_std=args.init_std,
-                        pad_id=tokenizers.special_ids(tokenizer).pad)
+    config = config.but(vocabulary=tokenizer.get_vocab_size(), head="masked-lm", pooler=False,
+                        initial_std=args.init_std, pad_id=tokenizers.special_ids(tokenizer).pad)
     batches = inputs.plain(train_texts, tokenizer, recipe, args.seed)
     model = common.placed(args, Bert(config, args.seed))
     common.say(args, f"{config} with {config.vocabulary:,} word pieces on {len(train_texts):,} rows of {args.corpus}")

@@ -18,8 +18,8 @@ from tinydistill.tasks.metrics import auc
 from tinydistill.tasks.task import Task
 
 RATE = 0.12                                         # the chance of each token to be redrawn
-TRAINING_ROWS = 300
-PARTS = {"train": (0.0, 0.03), "dev": (0.03, 0.07), "test": (0.07, 0.16)}   # of `places`; the rest is the corpus
+TRAINING_ROWS = 1000
+PARTS = {"train": (0.0, 0.07), "dev": (0.07, 0.11), "test": (0.11, 0.20)}   # of `places`; the rest is the corpus
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def split(documents):
     """The documents in four parts: a corpus for tokenizer and pre-training, and rows that neither has seen.
 
     The corpus also leaves out what `stdlib-modules` keeps for dev and test, with its near-duplicates. Of the rows for
-    training the first 300 are taken, in the order of their places.
+    training the first 1,000 are taken, in the order of their places.
     """
     place = stdlib_modules.document_places(documents)
     order = np.argsort(place, kind="stable")

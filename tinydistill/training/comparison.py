@@ -9,8 +9,12 @@ from tinydistill.training.loop import train
 
 
 def with_task_head(body, task, seed):
-    """A model with the body's weights and a fresh head for the task, drawn by `seed`; the head the body had is left out."""
-    config = replace(body.config, head=task.kind, labels=tuple(task.labels))
+    """A model with the body's weights and a fresh head for the task, drawn by `seed`; the head the body had is left out.
+
+    A sequence head reads a pooler, which is drawn too where the body has none.
+    """
+    config = replace(body.config, head=task.kind, labels=tuple(task.labels),
+                     pooler=body.config.pooler or task.kind == "sequence")
     model = Bert(config, seed).to(evaluation.library_of(body), body.parameters()[0].dtype)
     kept = {name: array for name, array in body.arrays().items() if not name.startswith("head.")}
     return model.load({**model.arrays(), **kept})

@@ -56,12 +56,13 @@ def preimport(tree, tests):
     gc.freeze()                                     # the children share these pages
 
 
-def limit_memory(more=8 << 30):
-    """A mutant that allocates without end gets a MemoryError, not the machine."""
+def limit_child(memory=8 << 30, seconds=1800):
+    """A mutant that allocates without end gets a MemoryError; one that outlives a killed parent ends by itself."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + more, used + more))
+        resource.setrlimit(resource.RLIMIT_AS, (used + memory, used + memory))
 
 
 class Watch:
@@ -123,7 +124,7 @@ class Worker:
         for descriptor, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
             os.dup2(descriptor, target)
         os.chdir(self.tree)
-        limit_memory()
+        limit_child()
         sys.dont_write_bytecode = self.mutant is not None
         for name in loaded - {"__main__"}:
             if self.is_original(getattr(sys.modules[name], "__file__", None)):

@@ -6,6 +6,7 @@ import hashlib
 import signal
 import threading
 import tracemalloc
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -88,13 +89,43 @@ def test_what_is_logged_and_when_it_is_saved():
         assert all(type(value) in (int, float) for value in line.values())              # JSON takes no array
 
 
+def test_the_logged_loss_is_weighted():
+    stage = replace(MINILM, terms=tuple(zip((2.0, 0.5), (term for _, term in MINILM.terms))))
+    last = train(toy(8, 2, 0), stage, RECIPE.but(steps=1), batch_at, teacher=toy(12, 3, 1), quiet=True)
+    assert last["loss"] == 2.0 * last["minilm.attention"] + 0.5 * last["minilm.value_relation"]
+
+
+def test_a_finished_run_has_nothing_left_to_do():
+    asked, before = [], {8: uninterrupted().saved[8]}
+    memory = Memory()
+    memory.saved = dict(before)
+    assert run(memory, batches=asked.append) == {} and asked == [] and memory.saved == before and memory.lines == []
+
+
+def test_what_is_left_out_has_its_default(capsys):
+    seen, memories = set(), (Memory(), Memory())
+    for memory, settings in zip(memories, ({}, {"seed": 0, "shards": 1, "save_every": 1000, "quiet": True})):
+        student, teacher = toy(4, 1, 0, np.float32), toy(4, 1, 1, np.float32)
+
+        def teach(batch, pass_):
+            seen.add(threading.current_thread())
+            return teacher(batch, pass_)
+
+        train(student, MINILM, RECIPE.but(steps=101), batch_at, teacher=teach, directory=memory, **settings)
+    assert list(memories[0].saved) == [100, 101] and seen == {threading.main_thread()}
+    assert [line["step"] for line in memories[0].lines] == [*range(10, 101, 10), 101]
+    assert_same_bits(memories[0].saved[101], memories[1].saved[101])
+    assert capsys.readouterr().err.startswith("\rdistil:")
+
+
 def test_speed_counts_real_tokens_since_the_last_line(monkeypatch):
-    memory, clock = Memory(), iter([10.0, 14.0, 14.5, 16.5])            # at the start, and at each line
+    memory, clock = Memory(), iter([10.0, 14.0, 14.5, 16.8127])         # at the start, and at each line
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     run(memory, log_every=3)
     tokens = [int(batch_at(step).mask.sum()) for step in range(8)]
     assert [(line["seconds"], line["tokens_per_second"]) for line in memory.lines] == [
-        (4.0, round(sum(tokens[:3]) / 4, 1)), (0.5, round(sum(tokens[3:6]) / 0.5, 1)), (2.0, sum(tokens[6:]) / 2)]
+        (4.0, round(sum(tokens[:3]) / 4, 1)), (0.5, sum(tokens[3:6]) / 0.5),
+        (2.313, round(sum(tokens[6:]) / 2.3127, 1))]
 
 
 def test_progress_goes_to_stderr_unless_quiet(capsys):

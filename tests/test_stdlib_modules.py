@@ -7,11 +7,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tinydistill.data import stdlib
+from tinydistill.data.near_duplicates import canonical, families, places
 from tinydistill.data.stdlib import Document
 from tinydistill.errors import WrongUsage
 from tinydistill.tasks import stdlib_modules, stdlib_replaced
 from tinydistill.tasks.stdlib_modules import PACKAGES, clean, floors, naive_bayes
-from tinydistill.tasks.task import Examples, canonical, families, places
+from tinydistill.tasks.task import Examples
 
 
 @pytest.fixture(scope="module")

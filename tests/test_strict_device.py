@@ -221,10 +221,8 @@ def test_copies_and_the_same_object(strict_cupy):
 
 
 def test_other_types_get_their_turn_as_operands(strict_cupy):
-    class Other:
-        def __radd__(self, x):
-            return "mine"
-    assert strict_cupy.zeros(3) + Other() == "mine"
+    other = type("Other", (), {"__radd__": lambda self, x: "mine"})()
+    assert strict_cupy.zeros(3) + other == "mine"
 
 
 def test_the_backend_runs_on_it_unchanged(strict_cupy):

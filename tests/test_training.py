@@ -100,18 +100,16 @@ def test_shards_give_the_whole_batchs_values_and_gradient_with_dropout(stage, ba
 
 
 def test_the_gradient_is_that_of_the_weighted_sum_of_the_terms():
-    def stage(*weights):
-        return Stage("weighted", tuple(zip(weights, (minilm.attention, minilm.value_relation))), {})
-
-    def gradient_of(stage):
+    def gradient_of(*terms):
         student, teacher = pair()
-        return batch_gradient(student, teacher, stage, batch_at(0), student.named_parameters(), seed=0, step=0, shards=2)
+        return batch_gradient(student, teacher, Stage("weighted", terms, {}), batch_at(0), student.named_parameters(),
+                              seed=0, step=0, shards=2)
 
-    (values, found), (at, by_at), (vr, by_vr) = map(gradient_of, (stage(2.0, 0.5), stage(1.0, 0.0), stage(0.0, 1.0)))
-    assert values == at == vr                       # terms are reported without their weights
+    values, found = gradient_of((2.0, minilm.attention), (0.5, minilm.value_relation))
+    (at, by_at), (vr, by_vr) = gradient_of((1.0, minilm.attention)), gradient_of((1.0, minilm.value_relation))
+    assert values == at | vr                        # terms are reported without their weights
     want = {name: None if g is None else 2.0 * g + 0.5 * by_vr[name] for name, g in by_at.items()}
     assert_all_within(found, want, 1e-13)
-    assert not np.allclose(want["layers.0.attention.value.weight"], 2.0 * by_at["layers.0.attention.value.weight"])
 
 
 def test_threads_change_no_bit():

@@ -158,6 +158,7 @@ def score_rows(result, task):
 
 
 def heading(result, task):
+    """What the numbers of a task are."""
     part = result["tasks"][task]
     return (f"{task}: {part['metric']} on {part['test']:,} unseen rows after fine-tuning on {part['train']:,}, "
             f"mean ± standard error over {result['seeds']} seeds, in points")

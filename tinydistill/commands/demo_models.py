@@ -4,12 +4,11 @@ from dataclasses import dataclass
 
 from tinydistill import hub
 from tinydistill.commands import common
-from tinydistill.data import inputs, stdlib, tokenizer as tokenizers
+from tinydistill.data import inputs, stdlib, stdlib_parts, tokenizer as tokenizers
 from tinydistill.errors import NothingToDo
 from tinydistill.methods import bert, minilm
 from tinydistill.students.bert import Bert, forward_flops
 from tinydistill.students.configs import parse
-from tinydistill.tasks import stdlib_replaced
 
 VOCABULARY, LENGTH, MASKED = 1000, 64, 0.2
 TEACHER_SIZE, TEACHER_STD, STUDENT_STD = "4x128x4", 0.04, 0.05
@@ -28,7 +27,7 @@ class Material:
 
 def material():
     """The tokenizer and the rows: deterministic, from this machine's Python."""
-    parts = stdlib_replaced.split(stdlib.documents())
+    parts = stdlib_parts.split(stdlib.documents())
     return Material(tokenizers.train_wordpiece(parts.pretraining, VOCABULARY), parts.pretraining, parts.dev)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from tinydistill.data import stdlib
+from tinydistill.data import stdlib, stdlib_parts
 from tinydistill.errors import Problem, WrongUsage
 
 CORPORA = (                                         # what `tinydistill corpora` prints
@@ -27,8 +27,7 @@ def load(name_or_path):
     """
     name = str(name_or_path)
     if name == "stdlib":
-        from tinydistill.tasks import stdlib_replaced
-        return stdlib_replaced.split(stdlib.documents()).pretraining
+        return stdlib_parts.split(stdlib.documents()).pretraining
     if name.startswith("hf:"):
         texts = _hugging_face(name)
     elif Path(name).is_dir():

@@ -9,30 +9,10 @@ import re
 import numpy as np
 
 from tinydistill.data import stdlib
+from tinydistill.data.stdlib_parts import MODULES, PACKAGES, clean, document_places, package
 from tinydistill.errors import WrongUsage
 from tinydistill.tasks.metrics import accuracy, matthews
-from tinydistill.tasks.task import Examples, Task, places
-
-# Packages with at least 150 rows, on every platform, in Python 3.10 to 3.14.
-PACKAGES = ("asyncio", "email", "http", "importlib", "logging", "multiprocessing", "unittest", "urllib", "xml")
-PARTS = {"test": (0.0, 0.2), "dev": (0.2, 0.3), "train": (0.3, 1.0)}        # of `places`
-NAME = re.compile(rf"\w\.\w|_|[a-z][A-Z]|[A-Z]{{2}}[a-z]|(?i:{'|'.join(PACKAGES)})")
-
-
-def clean(text):
-    """The text without the words that name things: any package of the list, dotted.names, CamelCase, under_scores."""
-    return " ".join(word for word in text.split() if not NAME.search(word))
-
-
-def package(document):
-    """The label of a document: the place of its package in `PACKAGES`, or None where it is not one of them."""
-    name = document.module.partition(".")[0]
-    return PACKAGES.index(name) if name in PACKAGES else None
-
-
-def document_places(documents):
-    """`places` of documents, by what is left when names are removed. Both stdlib tasks cut at these."""
-    return places([clean(document.text) for document in documents])
+from tinydistill.tasks.task import Examples, Task
 
 
 def split(documents):
@@ -44,7 +24,7 @@ def split(documents):
     label = [package(document) for document in documents]
     usable = [i for i in np.argsort(place, kind="stable")
               if label[i] is not None and len(re.findall("[A-Za-z]{2,}", text[i])) >= 5]
-    rows = {part: [i for i in usable if low <= place[i] < high] for part, (low, high) in PARTS.items()}
+    rows = {part: [i for i in usable if low <= place[i] < high] for part, (low, high) in MODULES.items()}
     return {part: Examples([text[i] for i in rows[part]], np.array([label[i] for i in rows[part]], np.int64))
             for part in ("train", "dev", "test")}
 

@@ -10,42 +10,14 @@ import numpy as np
 
 from tinydistill.backend import generator, stream
 from tinydistill.data import stdlib
+from tinydistill.data.stdlib_parts import split
 from tinydistill.data.tokenizer import encode, special_ids
 from tinydistill.errors import WrongUsage
 from tinydistill.features import IGNORED
-from tinydistill.tasks import stdlib_modules
 from tinydistill.tasks.metrics import auc
 from tinydistill.tasks.task import Task
 
 RATE = 0.12                                         # the chance of each token to be redrawn
-TRAINING_ROWS = 1000
-PARTS = {"train": (0.0, 0.07), "dev": (0.07, 0.11), "test": (0.11, 0.20)}   # of `places`; the rest is the corpus
-
-
-@dataclass(frozen=True)
-class Split:
-    """Texts by what they are for. Near-duplicates are in one part."""
-
-    pretraining: list
-    train: list
-    dev: list
-    test: list
-
-
-def split(documents):
-    """The documents in four parts: a corpus for tokenizer and pre-training, and rows that neither has seen.
-
-    The corpus also leaves out what `stdlib-modules` keeps for dev and test, with its near-duplicates. Of the rows for
-    training the first 1,000 are taken, in the order of their places.
-    """
-    place = stdlib_modules.document_places(documents)
-    order = np.argsort(place, kind="stable")
-    part = {name: [documents[i].text for i in order if low <= place[i] < high] for name, (low, high) in PARTS.items()}
-    held_out = max(high for _, high in PARTS.values())
-    of_modules = {p for document, p in zip(documents, place)                # these places are families, see `places`
-                  if stdlib_modules.package(document) is not None and p < stdlib_modules.PARTS["train"][0]}
-    pretraining = [document.text for document, p in zip(documents, place) if p >= held_out and p not in of_modules]
-    return Split(pretraining, part["train"][:TRAINING_ROWS], part["dev"], part["test"])
 
 
 @dataclass(frozen=True)

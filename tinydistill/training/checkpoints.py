@@ -33,6 +33,7 @@ class CheckpointDamaged(Problem):
 
 
 def to_stderr(line):
+    """How a person is told of what a load found, unless the caller says otherwise."""
     print(line, file=sys.stderr)
 
 

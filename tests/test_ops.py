@@ -58,6 +58,7 @@ CASES = {                                           # op, or op: what is special
     "take: pairs": ([n(T, D)], {"index": (np.array([1, 1, 3]), np.array([2, 2, 0]))}),
     "take: slices": ([n(T, A, D)], {"index": (slice(1, None), ..., 2)}),
     "concatenate": ([n(2, T), n(1, T), n(3, T)], {}),
+    "concatenate: one part": ([n(2, T)], {}),
     "concatenate: an axis": ([n(B, 2, T), n(B, 3, T)], {"axis": -2}),
     "matmul": ([n(A, T), n(T, K)], {}),
     "matmul: broadcast": ([n(B, 1, A, T), n(3, T, K)], {}),

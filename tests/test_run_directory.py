@@ -54,6 +54,7 @@ def test_a_run(path):
     assert lines(path) == [{"step": 10, "loss": 2.5, "term": 0.1, "done": 3, "name": "a", "rate": 1e-3},
                            {"step": 20, "loss": None, "term": None}]
     assert sorted(os.listdir(path)) == ["checkpoints", "metrics.jsonl", "run.json"]
+    assert all((path / name).stat().st_mode & 0o111 == 0 for name in ("metrics.jsonl", "run.json"))
 
 
 @pytest.mark.parametrize("resume", [False, True, "auto"])
@@ -74,13 +75,18 @@ def test_a_folder_with_something_else_is_refused(path):
     for resume in (False, True):
         assert "need an empty folder for the run" in refused(WrongUsage, path, resume)
     assert "holds a, b, c, d and 2 more: choose another --output" in refused(WrongUsage, path)
+    (path / "e").unlink()
+    (path / "f").unlink()
+    assert "holds a, b, c, d: choose another --output" in refused(WrongUsage, path)
     assert "is a file" in refused(WrongUsage, path / "a")
     assert "cannot write in" in refused(Problem, path / "a" / "b")
     assert "File name too long" in refused(Problem, path / ("x" * 300))
 
 
 def test_a_run_is_not_overwritten(path):
-    opened(path).close()
+    RunDirectory.create(path, RUN).close()
+    with pytest.raises(WrongUsage):
+        RunDirectory.create(path, RUN)
     assert "holds a run already: go on with --resume, or choose another --output" in refused(WrongUsage, path)
     opened(path, resume=True).close()
 
@@ -189,6 +195,17 @@ def test_metrics_equal_those_of_an_uninterrupted_run(tmp_path, stop_at, torn):
     assert len(whole.splitlines()) == 10
 
 
+def test_metrics_of_step_0(path):
+    with opened(path) as directory:
+        directory.log(0, loss=2.0)
+        directory.save(0, *state(0))
+        directory.log(1, loss=2.0)
+        descriptors = len(os.listdir("/dev/fd"))
+        assert holds(directory.load_latest(), 0)
+        assert len(os.listdir("/dev/fd")) == descriptors
+    assert [line["step"] for line in lines(path)] == [0]
+
+
 def test_metrics_that_are_whole_are_not_rewritten(path):
     with opened(path) as directory:
         directory.log(1, loss=2.0)
@@ -224,6 +241,13 @@ def test_a_disk_that_is_full_is_one_line(path, monkeypatch):
 
 
 # ---------------------------------------------------------------- failures while a run is opened
+
+def test_create_waits_for_the_names_in_the_folder(path):
+    order = []
+    with watched(lambda name, *paths: order.append((name, paths[0]))):
+        opened(path).close()
+    assert order[-2:] == [("fsync", path), ("close", path)]
+
 
 def test_failures_at_any_operation_of_create(tmp_path):
     """After any of them the folder is free, and the run can be started: a killed create left no more than this does."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -50,13 +51,17 @@ def test_two_runs_in_one_folder_are_refused(path):
         finally:
             other.send_signal(signal.SIGKILL)
     assert (path / "run.lock").exists()             # and nobody holds it any more
-    opened(path).close()
+    (path / "run.lock").write_text("process " + "9" * 100)
+    with opened(path):
+        assert (path / "run.lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}"
     assert not (path / "run.lock").exists()
 
 
 def test_two_in_one_process_are_refused(path):
     with opened(path) as directory:
+        descriptors = len(os.listdir("/dev/fd"))
         assert f"in use by process {os.getpid()}" in refused(path)
+        assert len(os.listdir("/dev/fd")) == descriptors
         directory.close()
         with opened(path):
             directory.close()                       # once more does nothing: neither to the lock of the other ...

@@ -4,6 +4,7 @@ from tinydistill import hub, tasks
 from tinydistill.commands import common
 from tinydistill.data import inputs, tokenizer as tokenizers
 from tinydistill.methods import bert
+from tinydistill.students.bert import Bert
 from tinydistill.training import evaluation
 
 HELP = "fine-tune a model on a task"
@@ -15,6 +16,8 @@ def arguments(parser):
     parser.add_argument("--data", metavar="DIR", help="the task's files; embedded tasks need none")
     parser.add_argument("--epochs", type=common.positive, default=bert.EPOCHS, metavar="N",
                         help=f"times the training set is read (default {bert.EPOCHS}); --max-steps ends earlier")
+    parser.add_argument("--from-scratch", action="store_true",
+                        help="the control: the same architecture and tokenizer with freshly drawn weights")
     common.training_flags(parser)
 
 
@@ -30,11 +33,12 @@ def run(args):
     args.max_steps = min(args.max_steps or whole, whole)
     recipe = common.recipe_of(args, stage)
     batches = inputs.labelled(splits["train"], tokenizer, recipe, args.seed)
-    model = common.placed(args, hub.read(model_path, head=task.kind, labels=task.labels, seed=args.seed))
+    model = hub.read(model_path, head=task.kind, labels=task.labels, seed=args.seed)
+    model = common.placed(args, Bert(model.config, args.seed) if args.from_scratch else model)
     common.say(args, f"{model.config} on {len(splits['train']):,} examples of {task.name}, {recipe.steps:,} steps")
     metrics = common.carry_out(
         args, {"task": task.name, "model": args.model, "model_sha256": hub.fingerprint(model_path), "data": args.data,
-               "rows": len(splits["train"])},
+               "from_scratch": args.from_scratch, "rows": len(splits["train"])},
         model, stage, recipe, batches.at, tokenizer=tokenizer)
     scores = {split: score(task, model, examples, tokenizer, recipe, args)
               for split, examples in splits.items() if split == "dev"}

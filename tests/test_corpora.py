@@ -135,17 +135,21 @@ def test_a_split_holds_the_share_asked_for():
     assert sorted(train + held_out) == sorted(texts)
     assert abs(len(held_out) - 485) < 5 * (9700 * 0.05 * 0.95) ** 0.5                           # five sigma
     assert set(held_out) < set(corpora.split(texts, 0.1)[1])    # a larger share holds the smaller one
-    assert corpora.split(texts, 0) == (texts, []) and corpora.split(texts, 1) == ([], texts)
 
 
 def test_the_split_is_the_same_on_every_machine():
     assert corpora.fraction("Return the sum.") == pytest.approx(0.434804175287109, abs=1e-12)
 
 
-@given(st.lists(st.text()), st.floats(0, 1))
-def test_a_split_looks_at_nothing_but_the_text(texts, held_out):
+@given(st.lists(st.text()), st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_a_split_looks_at_nothing_but_the_text_and_leaves_no_side_empty(texts, held_out):
+    if len({corpora.fraction(text) for text in texts}) < 2:
+        with pytest.raises(WrongUsage, match="need at least two texts that differ in their words"):
+            corpora.split(texts, held_out)
+        return
     train, held = corpora.split(texts, held_out)
-    assert len(train) + len(held) == len(texts) and not set(train) & set(held)
+    assert train and held and len(train) + len(held) == len(texts) and not set(train) & set(held)
+    assert max(map(corpora.fraction, held)) < min(map(corpora.fraction, train))
     assert corpora.split(texts[::-1], held_out) == (train[::-1], held[::-1])
 
 
@@ -157,9 +161,10 @@ def test_near_duplicates_fall_on_one_side(text, noise):
     assert 0 <= corpora.fraction(text) < 1
 
 
-def test_a_share_that_is_none():
-    with pytest.raises(WrongUsage, match="need a held-out share from 0 to 1; got 5$"):
-        corpora.split(["text"], held_out=5)
+@pytest.mark.parametrize("share", (0, 1, 5, -0.1))
+def test_a_share_that_is_none(share):
+    with pytest.raises(WrongUsage, match=f"need a held-out share between 0 and 1; got {share}$"):
+        corpora.split(["one text", "another text"], held_out=share)
 
 
 def test_corpora_are_described():

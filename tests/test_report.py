@@ -253,13 +253,13 @@ def test_the_command_writes_the_page_of_a_run(run):
 
 
 def test_the_page_says_whether_the_run_is_finished_and_a_run_of_one_line_can_be_read(run):
-    log(run, logged(1))
+    log(run, [{"step": 10, "minilm.attention": 0.04}])
     page = ElementTree.fromstring(report.run_page(run))
     assert texts(page, "th")[:2] == ["metric", "step 10"] and texts(page, "td")[:2] == ["minilm.attention", "0.04"]
     assert texts(page, "p")[0].startswith("Not finished: ") and "--resume" in texts(page, "p")[0]
     (run / "model.safetensors").touch()
     state, = texts(ElementTree.fromstring(report.run_page(run)), "p")
-    assert state == f"Finished: the model is in {run}. 10 steps took 0.0 minutes."
+    assert state == f"Finished: the model is in {run}. 10 steps took 0.00 minutes."
 
 
 def test_a_number_that_was_not_finite_is_null_in_the_metrics_and_left_out_of_the_curve(run):
@@ -267,7 +267,7 @@ def test_a_number_that_was_not_finite_is_null_in_the_metrics_and_left_out_of_the
     lines[1] |= {"minilm.values": None, "seconds": None}
     log(run, lines)
     page = ElementTree.fromstring(report.run_page(run))
-    assert texts(page, "p")[0].endswith("400 steps took 1.0 minutes.")
+    assert texts(page, "p")[0].endswith("400 steps took 0.97 minutes.")
     assert [len(heights(svg, BLUE)) for svg in page.iter(SVG + "svg")][:2] == [40, 39]
 
 

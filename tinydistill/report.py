@@ -64,6 +64,7 @@ def write(path, html):
 
 
 def paragraph(text):
+    """The text as a paragraph."""
     return f"<p>{escape(text)}</p>"
 
 
@@ -205,7 +206,7 @@ def run_page(directory):
     numbers = [{"metric": metric} | {step: line.get(metric) for step, line in ends.items()}
                for metric in last if metric not in ("step", "seconds")]
     return page(f"tinydistill {run.get('command', 'run')}: {name}", [
-        ("Where it stands", paragraph(f"{state} {last['step']:,} steps took {minutes:.1f} minutes.")
+        ("Where it stands", paragraph(f"{state} {last['step']:,} steps took {minutes:.2f} minutes.")
          + table(numbers, ["metric", *ends])),
         ("Loss terms", curves({name: lines})),
         ("How it ran", curves({name: lines}, [key for key in BOOKKEEPING[:4] if key in last])),

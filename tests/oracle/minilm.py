@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.nn.functional import kl_div, log_softmax
 
+torch.set_num_threads(1)                            # for arrays this small, threads only wait for each other
+
 
 def transfer(student_x, student_y, teacher_x, teacher_y, mask):
     """1/B sum_b 1/(A n_b) sum KL(teacher || student), one unpadded sequence at a time. Shapes: (B, A, T, K)."""

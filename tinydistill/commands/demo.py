@@ -22,7 +22,7 @@ from tinydistill.training import evaluation
 from tinydistill.training.comparison import finetuned_scores
 
 HELP = "teacher, MiniLM student and controls on Python's own documentation: ten minutes, nothing downloaded"
-CONTROL = "MLM 2x128"                               # what every row is compared with: the same student, the same steps
+CONTROL = "MLM 2x128"                               # what every row is compared with: the same student, steps and rows
 SEEDS = 5
 EPOCHS, FINETUNE_RATE = 6, 1e-3                     # chosen on dev
 
@@ -65,7 +65,8 @@ def build(args, material):
     steps = models.STUDENT_STEPS
     built = {"teacher 4x128": teacher,
              "MiniLM 2x128": models.distilled(args, "MiniLM 2x128", "2x128x4", steps, teacher, material),
-             CONTROL: models.pretrained(args, CONTROL, "2x128x4", steps, material)}
+             CONTROL: models.pretrained(args, CONTROL, "2x128x4", steps, material,
+                                        batch_size=models.DISTILLATION["batch_size"])}
     if args.full:
         longer = models.steps_of_equal_compute()
         built["MLM 2x128, teacher's compute added"] = models.pretrained(
@@ -184,8 +185,7 @@ def page(args, result, built, material):
         sections.append(("Without a Transformer", report.paragraph(common.pretty(result["floors"]))))
     sections.append(("Distance from the teacher", report.table(
         result["fidelity"], ("model", "attention KL", "value KL", "held-out MLM loss"))))
-    runs = {path.parent.name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-            for path in sorted(args.output.glob("*/metrics.jsonl"))}
+    runs = {path.parent.name: report.read_metrics(path) for path in sorted(args.output.glob("*/metrics.jsonl"))}
     sections.append(("Losses over steps", report.curves(runs)))
     shown = ("teacher 4x128", "MiniLM 2x128", CONTROL)
     tokens, maps = attention_maps({name: built[name] for name in shown}, material)

@@ -108,8 +108,11 @@ def test_the_gradient_is_that_of_the_weighted_sum_of_the_terms():
     values, found = gradient_of((2.0, minilm.attention), (0.5, minilm.value_relation))
     (at, by_at), (vr, by_vr) = gradient_of((1.0, minilm.attention)), gradient_of((1.0, minilm.value_relation))
     assert values == at | vr                        # terms are reported without their weights
-    want = {name: None if g is None else 2.0 * g + 0.5 * by_vr[name] for name, g in by_at.items()}
-    assert_all_within(found, want, 1e-13)
+    parts = {name: [w * by[name] for w, by in ((2.0, by_at), (0.5, by_vr)) if by[name] is not None] for name in by_at}
+    assert_all_within(found, {name: sum(part) if part else None for name, part in parts.items()}, 1e-13)
+    last = "layers.1.attention."                    # what a term does not read is not reached: None, not zero
+    assert by_at[last + "value.weight"] is by_vr[last + "query.weight"] is by_vr[last + "key.bias"] is None
+    assert by_at[last + "query.weight"].any() and by_vr[last + "value.weight"].any()
 
 
 def test_threads_change_no_bit():

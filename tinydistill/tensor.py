@@ -85,7 +85,8 @@ def op(function):
 
     Positional arguments are arrays or Tensors, keyword arguments are settings. `pullback(dy)` returns one gradient for
     each positional argument: an array of its shape, a RowSparse, None, or a function without arguments that is called
-    only if somebody asked for that gradient. Where y is a tuple, the pullback takes one dy for each part.
+    only if somebody asked for that gradient. Where y is a tuple, the pullback takes one dy for each part, None for a
+    part that the loss does not depend on.
     """
 
     @functools.wraps(function)
@@ -131,9 +132,8 @@ def gradients(loss, parameters, dy=None):
             continue
         if id(tensor) in wanted:
             arrived[id(tensor)] = dy
-        if isinstance(dy, tuple):                   # an op with several outputs: the unused ones have gradient zero
-            dys = [xp_of(y).zeros_like(y) if d is None else d for d, y in zip(dy, tensor.array)]
-            dxs = tensor.pullback(*dys)
+        if isinstance(dy, tuple):                   # an op with several outputs
+            dxs = tensor.pullback(*dy)
         elif tensor.inputs:
             dxs = tensor.pullback(dy.dense() if isinstance(dy, RowSparse) else dy)
         else:

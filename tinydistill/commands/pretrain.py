@@ -32,7 +32,7 @@ def run(args):
                  else tokenizers.train_wordpiece(train_texts, args.vocabulary))
     config = config.but(vocabulary=tokenizer.get_vocab_size(), head="masked-lm", pooler=False,
                         initial_std=args.init_std, pad_id=tokenizers.special_ids(tokenizer).pad)
-    batches = inputs.plain(train_texts, tokenizer, recipe, args.seed)
+    batches, unseen = (inputs.plain(rows, tokenizer, recipe, args.seed) for rows in (train_texts, held_out))
     model = common.placed(args, Bert(config, args.seed))
     common.say(args, f"{config} with {config.vocabulary:,} word pieces on {len(train_texts):,} rows of {args.corpus}")
     metrics = common.carry_out(
@@ -40,10 +40,10 @@ def run(args):
                "init_std": args.init_std, "tokenizer": args.tokenizer or f"trained, {args.vocabulary}"},
         model, stage, recipe, lambda step: inputs.masked(batches.at(step), tokenizer, args.mask_rate, args.seed, step),
         tokenizer=tokenizer)
-    unseen = inputs.masked_once(inputs.plain(held_out, tokenizer, recipe, args.seed), tokenizer, args.mask_rate, 0)
     terms = [term for _, term in stage.terms]
     return {"output": args.output, **metrics,
-            "held_out": mean_terms(model, None, terms, unseen), "sha256": hub.fingerprint(args.output)}
+            "held_out": mean_terms(model, None, terms, inputs.masked_once(unseen, tokenizer, args.mask_rate, 0)),
+            "sha256": hub.fingerprint(args.output)}
 
 
 def text(result):

@@ -21,13 +21,16 @@ def project_heads(x, query_weight, query_bias, key_weight, key_bias, value_weigh
     y = kernels.of(x).linear(flat, weight, bias)                                        # (B*T, 3AK)
     split = y.reshape(B, T, 3, heads, K).transpose(2, 0, 3, 1, 4)                       # (3, B, A, T, K)
 
-    def pullback(dq, dk, dv):
-        dsplit = xp.stack([dq, dk, dv])                                                 # (3, B, A, T, K)
-        dy = dsplit.transpose(1, 3, 0, 2, 4).reshape(B * T, len(weight))                # (B*T, 3AK)
-        dweights = xp.split(dy.T @ flat, 3)
-        dbiases = xp.split(kernels.of(dy).sum_over_rows(dy), 3)
-        return (lambda: (dy @ weight).reshape(x.shape),
-                dweights[0], dbiases[0], dweights[1], dbiases[1], dweights[2], dbiases[2])
+    def pullback(*dheads):
+        used = [i for i, d in enumerate(dheads) if d is not None]                       # of queries, keys, values
+        dsplit = xp.stack([dheads[i] for i in used])                                    # (n, B, A, T, K)
+        dy = dsplit.transpose(1, 3, 0, 2, 4).reshape(B * T, len(used) * heads * K)      # (B*T, nAK)
+        rows = weight if len(used) == 3 else xp.concatenate([xp.split(weight, 3)[i] for i in used])
+        gradients = [None] * 6
+        for i, dweight, dbias in zip(used, xp.split(dy.T @ flat, len(used)),
+                                     xp.split(kernels.of(dy).sum_over_rows(dy), len(used))):
+            gradients[2 * i:2 * i + 2] = dweight, dbias
+        return (lambda: (dy @ rows).reshape(x.shape), *gradients)
 
     return (split[0], split[1], split[2]), pullback
 

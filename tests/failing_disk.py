@@ -6,6 +6,7 @@ import math
 import os
 import random
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +67,12 @@ class Disk:
 @contextlib.contextmanager
 def watched(watch):
     """Within this block tinydistill.training.disk works on a Disk."""
+    before = disk.os, disk.shutil
     disk.os = disk.shutil = Disk(watch)
     try:
         yield
     finally:
-        disk.os, disk.shutil = os, shutil
+        disk.os, disk.shutil = before
 
 
 class At:
@@ -161,6 +163,14 @@ def put(tree, directory):
     for name, data in tree.items():                 # a folder comes before what is in it
         (directory / name).mkdir() if data is None else (directory / name).write_bytes(data)
     return directory
+
+
+@contextlib.contextmanager
+def in_memory():
+    """A folder in memory, where there is such a place: for thousands of small files of which none has to last."""
+    roomy = os.path.isdir("/dev/shm") and shutil.disk_usage("/dev/shm").free > 2**28
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if roomy else None) as name:
+        yield Path(name)
 
 
 # ---------------------------------------------------------------- a run that saves

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from failing_disk import holds, refused, saved, state
+from failing_disk import holds, in_memory, refused, saved, state
 
 import tinydistill
 from tinydistill.training import checkpoints, disk
@@ -20,6 +20,12 @@ from tinydistill.training.checkpoints import CheckpointDamaged
 
 FILES = ("manifest.json", "meta.json", "arrays.safetensors")
 FUZZED = 3000
+
+
+@pytest.fixture
+def tmp_path():
+    with in_memory() as path:
+        yield path
 
 
 @pytest.fixture

@@ -5,10 +5,17 @@ import os
 import shutil
 
 import pytest
-from failing_disk import At, PowerCut, holds, mends, operations, put, state, two_steps, watched, work
+from failing_disk import (At, PowerCut, holds, in_memory, mends, operations, put, saved, state, two_steps, watched,
+                          work)
 
 from tinydistill.errors import Problem
 from tinydistill.training import checkpoints, disk
+
+
+@pytest.fixture
+def tmp_path():
+    with in_memory() as path:
+        yield path
 
 
 @pytest.fixture
@@ -46,6 +53,15 @@ def test_short_writes_are_completed(start, tmp_path):
         with watched(At(place, "short write")):
             work(directory)
         assert holds(checkpoints.load(directory), 3)
+
+
+def test_a_save_that_is_asked_for_again_waits_for_the_name(tmp_path):
+    """The first may have failed just after its rename."""
+    saved(tmp_path, 1)
+    order = []
+    with watched(lambda name, path, *rest: order.append((name, path))):
+        checkpoints.save(tmp_path, 1, *state(1))
+    assert order.index(("fsync", tmp_path)) < order.index(("create", tmp_path / "LATEST.tmp"))
 
 
 def test_folders_without_fsync(tmp_path):

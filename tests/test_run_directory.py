@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from failing_disk import At, holds, state, watched
+from failing_disk import At, holds, in_memory, state, watched
 
 from tinydistill.errors import Problem, WrongUsage
 from tinydistill.training import checkpoints, run_directory
@@ -15,6 +15,12 @@ from tinydistill.training.checkpoints import CheckpointDamaged
 from tinydistill.training.run_directory import RunDirectory
 
 RUN = {"command": "distill", "seed": 1, "threads": 1, "recipe": {"steps": 300, "lr": 2e-3, "betas": (0.9, 0.999)}}
+
+
+@pytest.fixture
+def tmp_path():
+    with in_memory() as path:
+        yield path
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ def halves(x, *, spy=None):
     def pullback(da, db):
         if spy is not None:
             spy.append((da, db))
-        return (np.concatenate([0 * y if dy is None else c * dy for c, dy, y in ((2, da, x[..., :half]),
-                                                                                (3, db, x[..., half:]))], axis=-1),)
+        parts = [0 * y if dy is None else c * dy for c, dy, y in zip((2, 3), (da, db), np.split(x, 2, axis=-1))]
+        return (np.concatenate(parts, axis=-1),)
     half = x.shape[-1] // 2
     return (2 * x[..., :half], 3 * x[..., half:]), pullback
 
@@ -206,9 +206,8 @@ def test_unused_outputs_are_none_to_the_pullback():
     _, b = halves(x, spy=seen)
     upstream = rng.standard_normal((3, 2))
     dx, = gradients(b, [x], upstream)
-    (da, db), = seen
-    assert da is None
-    np.testing.assert_array_equal(db, upstream)
+    assert seen[0][0] is None
+    np.testing.assert_array_equal(seen[0][1], upstream)
     np.testing.assert_allclose(dx, np.concatenate([0 * upstream, 9 * upstream / 3], axis=-1))
 
 

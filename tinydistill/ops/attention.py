@@ -14,23 +14,21 @@ def project_heads(x, query_weight, query_bias, key_weight, key_bias, value_weigh
     """
     xp = xp_of(x)
     B, T, D = x.shape
+    weights = query_weight, key_weight, value_weight
     K = len(query_weight) // heads
-    weight = xp.concatenate([query_weight, key_weight, value_weight])                   # (3AK, D)
-    bias = xp.concatenate([query_bias, key_bias, value_bias])
     flat = x.reshape(B * T, D)
-    y = kernels.of(x).linear(flat, weight, bias)                                        # (B*T, 3AK)
+    y = kernels.of(x).linear(flat, xp.concatenate(weights), xp.concatenate([query_bias, key_bias, value_bias]))
     split = y.reshape(B, T, 3, heads, K).transpose(2, 0, 3, 1, 4)                       # (3, B, A, T, K)
 
-    def pullback(*dheads):
-        used = [i for i, d in enumerate(dheads) if d is not None]                       # of queries, keys, values
+    def pullback(*dheads):                          # of queries, keys, values: None for one that nobody used
+        used = [i for i in range(3) if dheads[i] is not None]
         dsplit = xp.stack([dheads[i] for i in used])                                    # (n, B, A, T, K)
         dy = dsplit.transpose(1, 3, 0, 2, 4).reshape(B * T, len(used) * heads * K)      # (B*T, nAK)
-        rows = weight if len(used) == 3 else xp.concatenate([xp.split(weight, 3)[i] for i in used])
-        gradients = [None] * 6
-        for i, dweight, dbias in zip(used, xp.split(dy.T @ flat, len(used)),
-                                     xp.split(kernels.of(dy).sum_over_rows(dy), len(used))):
-            gradients[2 * i:2 * i + 2] = dweight, dbias
-        return (lambda: (dy @ rows).reshape(x.shape), *gradients)
+        dweights = iter(xp.split(dy.T @ flat, len(used)))
+        dbiases = iter(xp.split(kernels.of(dy).sum_over_rows(dy), len(used)))
+        pairs = [(None, None) if d is None else (next(dweights), next(dbiases)) for d in dheads]
+        return (lambda: (dy @ xp.concatenate([weights[i] for i in used])).reshape(x.shape),
+                *pairs[0], *pairs[1], *pairs[2])
 
     return (split[0], split[1], split[2]), pullback
 

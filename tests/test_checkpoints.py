@@ -28,6 +28,10 @@ def directory(tmp_path):
     return saved(tmp_path / "checkpoints", 10, 20, 30)
 
 
+def damage(folder):
+    (folder / "meta.json").write_text("{}")
+
+
 # ---------------------------------------------------------------- what is saved comes back
 
 DTYPES = ["?", "i1", "u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8", "<f2", "<f4", "<f8", "<c8", ">f4", ">i8"]
@@ -63,9 +67,9 @@ def test_what_is_saved_comes_back(described, meta):
 @pytest.mark.parametrize("arrays, meta, step", [
     ({"a": np.array([None])}, {}, 1), ({"a": np.zeros(2, "c16")}, {}, 1), ({"a": np.zeros(2, "U3")}, {}, 1),
     ({"__metadata__": np.zeros(2)}, {}, 1), ({"\ud800": np.zeros(2)}, {}, 1), ({}, {"a": (1, 2)}, 1),
-    ({}, {"a": float("nan")}, 1), ({}, {}, -1), ({}, {}, True), ({}, {}, "1"), ({}, {"a": "x" * disk.LIMIT}, 1),
+    ({}, {"a": float("nan")}, 1), ({}, {}, -1), ({}, {}, 10**18), ({}, {}, True), ({}, {}, "1"), ({}, {"a": "x" * disk.LIMIT}, 1),
     ({str(i): np.zeros(1, "?") for i in range(30_000)}, {}, 1)],
-    ids=["objects", "complex128", "text", "__metadata__", "surrogate", "tuple", "nan", "negative", "bool", "name",
+    ids=["objects", "complex128", "text", "__metadata__", "surrogate", "tuple", "nan", "negative", "vast", "bool", "name",
          "big meta", "many"])
 def test_what_could_not_come_back_is_refused_before_anything_is_written(tmp_path, arrays, meta, step):
     with pytest.raises((ValueError, TypeError, SafetensorError)):
@@ -95,6 +99,9 @@ def test_a_step_is_never_overwritten(directory):
     with pytest.raises(Problem, match="step-20 is there, damaged or another run's: move it away"):
         checkpoints.save(directory, 20, *state(21))
     assert holds(checkpoints.load(directory, 20), 20)
+    damage(directory / "step-20")
+    with pytest.raises(Problem, match="step-20 is there, damaged or another run's: move it away"):
+        checkpoints.save(directory, 20, *state(20))
 
 
 def test_the_tensor_names_are_no_paths(tmp_path):
@@ -106,10 +113,6 @@ def test_the_tensor_names_are_no_paths(tmp_path):
 
 
 # ---------------------------------------------------------------- going on from an earlier one
-
-def damage(folder):
-    (folder / "meta.json").write_text("{}")
-
 
 def test_fall_back_only_when_asked(directory):
     damage(directory / "step-30")

@@ -43,10 +43,18 @@ def scaled_product(x, y):
     return x @ y.mT / x.shape[-1] ** 0.5
 
 
-def kl_divergence(student, teacher, weight, mask=None, temperature=1.0):
+def kl_divergence(student, teacher, weight, mask=None, temperature=1.0, constant="kl"):
     log_q, log_p = log_softmax(student / temperature, mask), log_softmax(teacher / temperature, mask)
-    each = F.kl_div(log_q, log_p, reduction="none", log_target=True)
+    each = F.kl_div(log_q, log_p, reduction="none", log_target=True) if constant == "kl" else -log_p.exp() * log_q
     return (weight * (each if mask is None else torch.where(mask, each, 0)).sum(-1)).sum()
+
+
+def squared_error(student, teacher, weight):
+    return (weight * F.mse_loss(student, teacher, reduction="none").sum(-1)).sum()
+
+
+def unit_norm(x, eps=1e-12):
+    return F.normalize(x, dim=-1, eps=eps)
 
 
 def cross_entropy(logits, labels):

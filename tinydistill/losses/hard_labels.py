@@ -1,7 +1,7 @@
 """Cross-entropy with the ground truth: masked tokens in pre-training, classes in fine-tuning."""
 
 from tinydistill import ops
-from tinydistill.features import IGNORED, Needs
+from tinydistill.features import IGNORED
 from tinydistill.losses.term import Term
 
 
@@ -29,6 +29,13 @@ def labelled(batch):
     return int((batch.labels != IGNORED).sum())
 
 
-_logits = Needs.of(logits=True)
-masked_lm = Term("masked_lm", label_loss, labelled, _logits, paper="Devlin et al. 2019", equation="section 3.1, task 1")
-classes = Term("cross_entropy", label_loss, labelled, _logits, paper="Devlin et al. 2019", equation="section 4")
+def _loss(term, student, teacher, batch, divisor, projections):
+    return label_loss(student, teacher, batch, divisor)
+
+
+def _count(term, batch):
+    return labelled(batch)
+
+
+masked_lm = Term("masked_lm", _loss, _count, ("logits",), paper="Devlin et al. 2019", equation="section 3.1, task 1")
+classes = Term("cross_entropy", _loss, _count, ("logits",), paper="Devlin et al. 2019", equation="section 4")

@@ -10,8 +10,8 @@ padding, and a batch is the mean over its sequences. Head counts are equal; dept
 
 from tinydistill import ops
 from tinydistill.backend import xp_of
-from tinydistill.features import Needs
-from tinydistill.losses.term import Term, sequences
+from tinydistill.losses.convention import sequences
+from tinydistill.losses.term import Term
 
 
 def attention_transfer(student_queries, student_keys, teacher_queries, teacher_keys, mask, divisor=None):
@@ -85,19 +85,17 @@ def _check(student, teacher, mask):
                          f"mask {mask.shape}")
 
 
-_last_attention = Needs.of(queries=[-1], keys=[-1])
-_last_values = Needs.of(values=[-1])
+def _attention(term, student, teacher, batch, divisor, projections):
+    return term.over_pairs(lambda s, t: attention_transfer(
+        student.queries[s], student.keys[s], teacher.queries[t], teacher.keys[t], batch.mask, divisor))
 
-attention = Term(
-    "minilm.attention",
-    lambda student, teacher, batch, divisor: attention_transfer(
-        student.queries[-1], student.keys[-1], teacher.queries[-1], teacher.keys[-1], batch.mask, divisor),
-    lambda batch: sequences(batch.mask), _last_attention, _last_attention,
-    paper="Wang et al. 2020", equation="eq. 6")
 
-value_relation = Term(
-    "minilm.value_relation",
-    lambda student, teacher, batch, divisor: value_relation_transfer(
-        student.values[-1], teacher.values[-1], batch.mask, divisor),
-    lambda batch: sequences(batch.mask), _last_values, _last_values,
-    paper="Wang et al. 2020", equation="eq. 7 to 9")
+def _value_relation(term, student, teacher, batch, divisor, projections):
+    return term.over_pairs(lambda s, t: value_relation_transfer(
+        student.values[s], teacher.values[t], batch.mask, divisor))
+
+
+attention = Term("minilm.attention", _attention, reads=("queries", "keys"), teacher_reads=("queries", "keys"),
+                 paper="Wang et al. 2020", equation="eq. 6")
+value_relation = Term("minilm.value_relation", _value_relation, reads=("values",), teacher_reads=("values",),
+                      paper="Wang et al. 2020", equation="eq. 7 to 9")

@@ -15,12 +15,14 @@ from tinydistill.ops.layer_norm import layer_norm
 from tinydistill.ops.linear import linear, matmul
 from tinydistill.ops.shapes import concatenate, mean, reshape, sum, take, transpose
 from tinydistill.ops.softmax import log_softmax, softmax
+from tinydistill.ops.squared_error import squared_error
+from tinydistill.ops.unit_norm import unit_norm
 from tinydistill.tensor import Tensor
 
 __all__ = ["add", "attention", "bias_gelu", "concatenate", "cross_entropy", "divide", "dropout", "embedding", "exp",
            "gelu", "kl_divergence", "layer_norm", "linear", "log", "log_softmax", "masked", "matmul", "mean",
-           "multiply", "negative", "project_heads", "relu", "reshape", "scaled_product", "softmax", "sqrt", "subtract",
-           "sum", "take", "tanh", "transpose"]
+           "multiply", "negative", "project_heads", "relu", "reshape", "scaled_product", "softmax", "sqrt", "squared_error",
+           "subtract", "sum", "take", "tanh", "transpose", "unit_norm"]
 
 # What a Tensor understands as operators and methods.
 Tensor.__add__ = Tensor.__radd__ = add

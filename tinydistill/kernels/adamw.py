@@ -21,29 +21,50 @@ def adamw(parameter, gradient, m, v, t, lr, beta1, beta2, eps, decay):
 
 # ---------------------------------------------------------------- fused NumPy
 
-CHUNK = 1 << 16                                     # elements: seven passes over a chunk read memory once
+CHUNK = 1 << 16                                     # elements: the passes over a chunk read memory once
 
 
 def adamw_numpy(parameter, gradient, m, v, t, lr, beta1, beta2, eps, decay):
     """The same in chunks that stay in cache, with one temporary of a chunk's size."""
-    if not all(a.flags.c_contiguous for a in (parameter, m, v)):        # flat, they would be copies: updates lost
+    if not _in_order(parameter, m, v):
         return adamw(parameter, gradient, m, v, t, lr, beta1, beta2, eps, decay)
-    flat = [a.reshape(-1) for a in (parameter, gradient, m, v)]
     work = np.empty(min(CHUNK, parameter.size), parameter.dtype)
-    for first in range(0, parameter.size, CHUNK):
-        p, g, m1, v1 = (a[first:first + CHUNK] for a in flat)
+    for p, g, m1, v1 in _chunks(parameter, gradient, m, v):
         u = work[:len(p)]
-        np.subtract(g, m1, out=u)
-        u *= 1 - beta1
-        m1 += u
-        np.multiply(g, g, out=u)
-        u -= v1
-        u *= 1 - beta2
-        v1 += u
-        np.multiply(v1, 1 / (1 - beta2 ** t), out=u)
-        np.sqrt(u, out=u)
-        u += eps
-        np.divide(m1, u, out=u)
-        u *= lr / (1 - beta1 ** t)
+        _move(m1, v1, g, u, beta1, beta2)
+        _direction(m1, v1, u, lr / (1 - beta1 ** t), 1 / (1 - beta2 ** t), eps)
         p *= 1 - lr * decay
         p -= u
+
+
+# ---------------------------------------------------------------- what the fused optimisers share
+
+def _in_order(*arrays):
+    """Whether arrays can be updated flat: others would be copied, and the updates lost."""
+    return all(a.flags.c_contiguous for a in arrays)
+
+
+def _chunks(*arrays, size=CHUNK):
+    """The same `size` elements of every array, time after time until all were there; as views."""
+    flat = [a.reshape(-1) for a in arrays]
+    return ([a[first:first + size] for a in flat] for first in range(0, len(flat[0]), size))
+
+
+def _move(m, v, gradient, u, beta1, beta2):
+    """m and v after another gradient, in place; u is overwritten."""
+    np.subtract(gradient, m, out=u)
+    u *= 1 - beta1
+    m += u
+    np.multiply(gradient, gradient, out=u)
+    u -= v
+    u *= 1 - beta2
+    v += u
+
+
+def _direction(m, v, u, m_factor, v_factor, eps):
+    """u = m_factor m / (sqrt(v_factor v) + eps), in place."""
+    np.multiply(v, v_factor, out=u)
+    np.sqrt(u, out=u)
+    u += eps
+    np.divide(m, u, out=u)
+    u *= m_factor

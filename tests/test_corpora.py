@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinydistill.data import corpora, stdlib
+from tinydistill.data import corpora, stdlib, stdlib_parts
 from tinydistill.errors import Problem, WrongUsage
 from tinydistill.tasks import stdlib_replaced
 
@@ -127,6 +127,62 @@ def test_a_data_set_without_network():
     assert ran.stdout.count("\n") == 1
 
 
+# ---------------------------------------------------------------- documents
+
+def test_a_blank_line_parts_the_documents_of_a_file(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"\xef\xbb\xbf\n one \r\n two\n\n \t\r\n\nthree\n\n")
+    assert corpora.documents(path) == corpora.documents(str(path)) == [["one", "two"], ["three"]]
+
+
+def test_a_document_of_a_folder_ends_with_its_file(tmp_path):
+    for name, text in {"b.txt": "four\n\nfive", "a/z.txt": "three", "a/b/c.txt": "one\ntwo\n", "a/no.md": "no"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "folder.txt").mkdir()
+    assert corpora.documents(tmp_path) == [["one", "two"], ["three"], ["four"], ["five"]]
+    assert [row for document in corpora.documents(tmp_path) for row in document] == corpora.load(tmp_path)
+
+
+def test_of_stdlib_a_document_is_a_module_without_what_tasks_test_on():
+    found, rows = corpora.documents("stdlib"), corpora.load("stdlib")
+    whole, module = stdlib.documents(), {row.text: row.module for row in stdlib.documents()}
+    assert sorted(text for document in found for text in document) == sorted(rows)
+    modules = [{module[text] for text in document} for document in found]
+    assert all(len(of) == 1 for of in modules) and len(set().union(*modules)) == len(found) > 300
+    place = {row.text: i for i, row in enumerate(whole)}
+    for document in found:                          # its rows follow each other as they do there
+        assert [place[text] for text in document] == sorted(place[text] for text in document)
+    parts = stdlib_replaced.split(whole)
+    kept_out = set(parts.train + parts.dev + parts.test)
+    kept_out |= {row.text for split in ("dev", "test") for row in rows_of_modules(split)}
+    assert len(kept_out) > 3000 and kept_out.isdisjoint(text for document in found for text in document)
+
+
+def rows_of_modules(split):
+    """The documents of a part of stdlib-modules."""
+    places = stdlib_parts.document_places(stdlib.documents())
+    low, high = stdlib_parts.MODULES[split]
+    return [row for row, place in zip(stdlib.documents(), places)
+            if low <= place < high and stdlib_parts.package(row) is not None]
+
+
+@pytest.mark.parametrize("name, text", [
+    ("hf:set", "need a corpus of documents for sentence pairs: stdlib, or text files with blank lines between "
+               "documents; rows of a data set have no order that is known$"),
+    ("nowhere.txt", "need a corpus: stdlib, .*; there is no nowhere.txt$"),
+    ("FOLDER", r"need a folder with \*.txt files in it; found none in FOLDER$"),
+    ("FOLDER/lines", "need at least two documents, with a blank line between them; FOLDER/lines has 1$"),
+    ("FOLDER/empty", "need at least two documents, with a blank line between them; FOLDER/empty has 0$"),
+    ("FOLDER/latin", "need text in UTF-8; FOLDER/latin has the byte 0xe9 at offset 3: convert the file$")])
+def test_what_has_no_documents_is_one_line(tmp_path, name, text):
+    for file, content in (("lines", b"one\ntwo\nthree"), ("empty", b"\n\n"), ("latin", b"caf\xe9")):
+        (tmp_path / file).write_bytes(content)
+    with pytest.raises(WrongUsage, match=f"^{text.replace('FOLDER', str(tmp_path))}") as caught:
+        corpora.documents(name.replace("FOLDER", str(tmp_path)))
+    assert caught.value.exit_code == 2 and "\n" not in str(caught.value)
+
+
 # ---------------------------------------------------------------- splits
 
 def test_a_split_holds_the_share_asked_for():
@@ -144,13 +200,45 @@ def test_the_split_is_the_same_on_every_machine():
 @given(st.lists(st.text()), st.floats(0, 1, exclude_min=True, exclude_max=True))
 def test_a_split_looks_at_nothing_but_the_text_and_leaves_no_side_empty(texts, held_out):
     if len({corpora.fraction(text) for text in texts}) < 2:
-        with pytest.raises(WrongUsage, match="need at least two texts that differ in their words"):
+        with pytest.raises(WrongUsage, match="need at least 2 texts that differ in their words, 1 of them to hold out; "
+                                             f"got {len(set(map(corpora.fraction, texts)))} among {len(texts)}$"):
             corpora.split(texts, held_out)
         return
     train, held = corpora.split(texts, held_out)
     assert train and held and len(train) + len(held) == len(texts) and not set(train) & set(held)
     assert max(map(corpora.fraction, held)) < min(map(corpora.fraction, train))
     assert corpora.split(texts[::-1], held_out) == (train[::-1], held[::-1])
+
+
+documents = st.lists(st.lists(st.text("ab c", min_size=1), min_size=1, max_size=3), max_size=12)
+
+
+@given(documents, st.floats(0, 1, exclude_min=True, exclude_max=True))
+def test_a_document_is_on_one_side_whole_and_either_side_has_two_that_differ(documents, held_out):
+    fractions = [corpora.fraction("\n".join(document)) for document in documents]
+    if len(set(fractions)) < 4:
+        with pytest.raises(WrongUsage, match="need at least 4 documents that differ in their words, 2 of them to hold "
+                                             f"out; got {len(set(fractions))} among {len(documents)}$"):
+            corpora.split_documents(documents, held_out)
+        return
+    train, held = corpora.split_documents(documents, held_out)
+    assert sorted(train + held) == sorted(documents)
+    for one, other in ((train, held), (held, train)):
+        assert len({corpora.fraction("\n".join(document)) for document in one}) >= 2
+        assert not any(document in other for document in one)
+    border = min(corpora.fraction("\n".join(document)) for document in train)
+    assert all(corpora.fraction("\n".join(document)) < border for document in held)
+    share = sum(f < held_out for f in fractions)
+    if len({f for f in fractions if f < held_out}) >= 2 <= len({f for f in fractions if f >= held_out}):
+        assert len(held) == share                   # chance alone, where it leaves two on either side
+
+
+def test_the_parts_of_a_corpus_are_rows_or_documents(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("\n\n".join(f"the first {word}\nthe second {word}" for word in ("a", "b", "c", "d", "e", "f")))
+    rows, whole = corpora.parts(path), corpora.parts(path, of_documents=True)
+    assert rows == corpora.split(corpora.load(path)) and whole == corpora.split_documents(corpora.documents(path))
+    assert sorted(rows[0] + rows[1]) == sorted(row for part in whole for document in part for row in document)
 
 
 @given(st.text(), st.sampled_from([" ", "  \n", " 12 ", " - ", "!", "_"]))

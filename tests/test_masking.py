@@ -1,11 +1,14 @@
 """BERT's corruption: how much of what is hidden, and that a token's fate is its own."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinydistill.data.masking import mask_tokens
+from tinydistill.data.masking import (
+    TINYBERT_RATE, _any_token, _uniform, frequency_weights, mask_by_frequency, mask_counted_official, mask_tokens)
 from tinydistill.data.tokenizer import SpecialIds
 from tinydistill.errors import WrongUsage
 from tinydistill.features import IGNORED
@@ -130,8 +133,141 @@ def test_a_row_may_have_nothing_to_predict():
 
 def test_wrong_shares_and_vocabularies():
     ids, mask, rows = batch()
-    for rate in (0, -0.1, 15):
+    for rate in (0, -0.1, 1.1, 15):
         with pytest.raises(WrongUsage, match=f"need a share of masked tokens above 0, at most 1; got {rate}$"):
             mask_tokens(ids, mask, rows, SPECIAL, 1000, rate=rate)
     with pytest.raises(WrongUsage, match="need a vocabulary with more than special tokens; got 5 tokens$"):
         mask_tokens(ids, mask, rows, SPECIAL, 5)
+
+
+# ---------------------------------------------------------------- a fixed count in each row
+
+def counted(ids, mask, rows, **settings):
+    return mask_counted_official(ids, mask, rows, SPECIAL, 1000, **settings)
+
+
+@pytest.mark.parametrize("rate, most", [(0.15, 20), (0.5, 7), (0.05, 20), (0.0, 20)])
+def test_every_row_has_its_count(rate, most):
+    ids, mask, rows = batch(B=64, T=60)
+    corrupted, labels = counted(ids, mask, rows, rate=rate, most=most)
+    selected = labels != IGNORED
+    for row, real in zip(selected, mask):
+        n = int(real.sum())
+        assert row.sum() == min(most, max(1, round(rate * n)), n - 2)       # round: Python's, to even
+    assert (labels[selected] == ids[selected]).all() and (corrupted[~selected] == ids[~selected]).all()
+    assert not selected[~mask].any() and not np.isin(ids[selected], [SPECIAL.cls, SPECIAL.sep]).any()
+
+
+def test_rate_0_is_one_token_and_mostly_a_literal_mask():
+    """TinyBERT's corpus without [MASK]: a row in five has none (five standard deviations of the binomial)."""
+    ids, mask = np.tile(np.arange(10, 30), (5000, 1)), np.ones((5000, 20), bool)
+    corrupted, labels = counted(ids, mask, np.arange(5000), rate=TINYBERT_RATE)
+    assert ((labels != IGNORED).sum(1) == 1).all() and TINYBERT_RATE == 0
+    with_mask = (corrupted == SPECIAL.mask).any(1).sum()
+    assert abs(with_mask - 4000) < 5 * math.sqrt(5000 * 0.8 * 0.2)
+    places = np.flatnonzero(labels != IGNORED) % 20
+    assert np.abs(np.bincount(places, minlength=20) - 250).max() < 5 * math.sqrt(250)               # any place
+
+
+def test_a_row_without_words_has_nothing_to_count():
+    ids = np.array([[2, 3, 0]])
+    corrupted, labels = counted(ids, ids != 0, np.arange(1))
+    assert (corrupted == ids).all() and (labels == IGNORED).all()
+    for rate in (-0.1, 1.1):
+        with pytest.raises(WrongUsage, match=f"need a share of masked tokens from 0 to 1; got {rate}$"):
+            counted(ids, ids != 0, np.arange(1), rate=rate)
+
+
+# ---------------------------------------------------------------- DistilBERT's
+
+def test_weights_by_hand():
+    weights = frequency_weights(np.array([9, 9, 9, 9, 9, 0, 1, 1024]), SPECIAL)
+    assert weights.tolist() == [0, 0, 0, 0, 0, 1, 1, pytest.approx(2 ** -7)]
+
+
+WEIGHTS = frequency_weights(np.arange(1000) ** 2, SPECIAL)
+
+
+@given(st.integers(0, 2**32), st.integers(0, 2**32), st.sampled_from([0.05, 0.15, 0.5]))
+def test_the_count_is_that_of_the_whole_batch(seed, step, rate):
+    ids, mask, rows = batch()
+    corrupted, labels = mask_by_frequency(ids, mask, rows, SPECIAL, WEIGHTS, rate, seed, step)
+    selected = labels != IGNORED
+    assert selected.sum() == math.ceil(rate * mask.sum())
+    assert (labels[selected] == ids[selected]).all() and (corrupted[~selected] == ids[~selected]).all()
+    assert not selected[~mask].any() and not np.isin(ids[selected], range(5)).any()
+    assert corrupted.dtype == labels.dtype == ids.dtype
+
+
+def test_tokens_of_weight_0_are_never_drawn_and_too_few_are_all_drawn():
+    ids = np.array([[2, 1, 7, 8, 3, 0], [2, 9, 1, 1, 1, 3]])
+    _, labels = mask_by_frequency(ids, ids != 0, np.arange(2), SPECIAL, WEIGHTS, rate=1.0)
+    assert (labels != IGNORED).tolist() == np.isin(ids, [7, 8, 9]).tolist()
+    for rate in (0, 1.1):
+        with pytest.raises(WrongUsage, match=f"need a share of masked tokens above 0, at most 1; got {rate}$"):
+            mask_by_frequency(ids, ids != 0, np.arange(2), SPECIAL, WEIGHTS, rate=rate)
+
+
+def test_draws_without_replacement_are_as_likely_as_the_weights_say():
+    """Two of three tokens: P(i, j in either order) = w_i w_j (1 / (1 - w_i) + 1 / (1 - w_j)) for weights of sum 1."""
+    weights = np.zeros(8)
+    weights[5:] = 0.6, 0.3, 0.1
+    ids, n = np.array([[5, 6, 7]]), 4000
+    count = np.zeros(8)
+    for step in range(n):
+        _, labels = mask_by_frequency(ids, ids != 0, np.arange(1), SPECIAL, weights, rate=0.5, step=step)
+        assert (labels == IGNORED).sum() == 1                               # ceil(1.5) = 2 are drawn
+        count[ids[labels == IGNORED]] += 1
+    w = weights[5:]
+    for left_out in range(3):
+        i, j = (k for k in range(3) if k != left_out)
+        p = w[i] * w[j] * (1 / (1 - w[i]) + 1 / (1 - w[j]))
+        assert abs(count[5 + left_out] - n * p) < 5 * math.sqrt(n * p * (1 - p))
+
+
+@pytest.mark.parametrize("rule", [lambda *batch, **at: mask_by_frequency(*batch, SPECIAL, WEIGHTS, 1.0, **at),
+                                  lambda *batch, **at: counted(*batch, rate=1.0, most=10**6, **at)])
+def test_what_becomes_of_the_selected(rule):
+    """80 % [MASK], 10 % the same, 10 % uniform over the whole vocabulary, special tokens too (five deviations)."""
+    ids, rows = np.full((100, 500), 10), np.arange(100)
+    corrupted, labels = rule(ids, np.ones(ids.shape, bool), rows, seed=3)
+    n = (labels != IGNORED).sum()
+    assert n == ids.size
+    for count, p in (((corrupted == SPECIAL.mask).sum(), 0.8 + 1e-4), ((corrupted == 10).sum(), 0.1 + 1e-4),
+                     ((corrupted < 500).sum(), 0.8 + 0.1 + 0.05), (np.isin(corrupted, [0, 1, 2, 3]).sum(), 4e-4)):
+        assert abs(count - n * p) <= 5 * math.sqrt(n * p * (1 - p))
+
+
+@pytest.mark.parametrize("rule", [lambda *batch, **at: mask_by_frequency(*batch, SPECIAL, WEIGHTS, **at), counted])
+def test_padding_and_order_change_nothing_and_seed_and_step_do(rule):
+    ids, mask, rows = batch()
+    whole = rule(ids, mask, rows)
+    wide = rule(np.pad(ids, ((0, 0), (0, 7))), np.pad(mask, ((0, 0), (0, 7))), rows)
+    turned = rule(ids[::-1], mask[::-1], rows[::-1])
+    for one, padded, other in zip(whole, wide, turned):
+        assert np.array_equal(one, padded[:, :40]) and np.array_equal(one, other[::-1])
+    for at in ({"seed": 1}, {"step": 1}):
+        assert not np.array_equal(rule(ids, mask, rows, **at)[1], whole[1])
+
+
+words = st.lists(st.integers(0, 2**16 - 1), min_size=4, max_size=4)
+
+
+@given(words, st.integers(1, 2**32 - 1))
+def test_sixteen_bits_at_a_time_are_put_together(bits, vocabulary):
+    """u is the middle of the interval that its first 52 bits name; a token is floor(V x) of a 32-bit fraction x."""
+    a, b, c, d = bits
+    array = np.array(bits, np.uint64)
+    u = _uniform(array)
+    assert 0 < u < 1 and u == ((a * 2**48 + b * 2**32 + c * 2**16 + d) // 2**12 + 0.5) / 2**52
+    assert _any_token(array[:2], vocabulary) == vocabulary * (a * 2**16 + b) // 2**32
+
+
+def test_what_is_left_out_means():
+    ids, mask, rows = np.tile(np.arange(10, 210), (3, 1)), np.ones((3, 200), bool), np.arange(3)
+    for one, other in ((mask_tokens(ids, mask, rows, SPECIAL, 1000),
+                        mask_tokens(ids, mask, rows, SPECIAL, 1000, rate=0.15, seed=0, step=0)),
+                       (counted(ids, mask, rows), counted(ids, mask, rows, rate=0.15, most=20, seed=0, step=0)),
+                       (mask_by_frequency(ids, mask, rows, SPECIAL, WEIGHTS),
+                        mask_by_frequency(ids, mask, rows, SPECIAL, WEIGHTS, rate=0.15, seed=0, step=0))):
+        assert np.array_equal(one, other)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tinydistill.errors import Problem
 from tinydistill.features import IGNORED
-from tinydistill.tasks.metrics import accuracy, auc, matthews, mean_and_error, paired_difference
-from tinydistill.tasks.task import Task
+from tinydistill.tasks.metrics import accuracy, auc, f1, matthews, mean_and_error, paired_difference, span_f1, spans
+from tinydistill.tasks.task import OfSequences, Task
 
 few_scores = st.integers(-3, 3).map(lambda k: k / 4)                        # many ties
 rows = st.lists(st.tuples(few_scores, st.integers(0, 1)), min_size=2, max_size=40).filter(
@@ -86,6 +86,61 @@ def test_matthews_of_four_classes_is_gorodkins_triple_sum(rows):
     assert matthews(logits_for(predicted, 4), labels) == pytest.approx(expected, abs=1e-12)
 
 
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=30))
+def test_f1_is_the_harmonic_mean_of_precision_and_recall(rows):
+    predicted, labels = (np.array(column) for column in zip(*rows))
+    c = confusion(predicted, labels, 3)
+    precision, recall = (c[1, 1] / n if n else 0.0 for n in (c[:, 1].sum(), c[1].sum()))
+    expected = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    assert f1(logits_for(predicted, 3), labels) == pytest.approx(expected, abs=1e-12)
+
+
+# ---------------------------------------------------------------- spans
+
+@pytest.mark.parametrize("tags, expected", [
+    ("O O", set()),
+    ("B-a I-a O", {(0, 1, "a")}),
+    ("O B-a", {(1, 1, "a")}),                                   # the end of the sentence ends a span
+    ("B-a B-a", {(0, 0, "a"), (1, 1, "a")}),
+    ("B-a I-b", {(0, 0, "a"), (1, 1, "b")}),
+    ("I-a I-a", {(0, 1, "a")}),                                 # begun by I
+    ("B-a O I-a", {(0, 0, "a"), (2, 2, "a")}),
+    ("B-creative-work I-creative-work", {(0, 1, "creative-work")}),
+])
+def test_spans_by_hand(tags, expected):
+    assert spans(tags.split()) == expected
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.sampled_from("ab"), st.integers(0, 2)), max_size=6))
+def test_spans_of_well_formed_tags_are_those_that_were_written(parts):
+    tags, expected = [], set()
+    for length, kind, outside in parts:
+        expected.add((len(tags), len(tags) + length - 1, kind))
+        tags += [f"B-{kind}"] + [f"I-{kind}"] * (length - 1) + ["O"] * outside
+    assert spans(tags) == expected
+
+
+NAMES = ("B-a", "I-a", "B-b", "I-b", "O")
+
+
+def test_span_f1_by_hand():
+    """True: two spans. Predicted: one of them, and the other a word too long."""
+    true, predicted = np.array([0, 1, 4, 2, 4]), np.array([0, 1, 4, 2, 3])
+    assert span_f1(NAMES, logits_for(predicted, 5), true, np.zeros(5, int)) == 0.5
+    assert span_f1(NAMES, logits_for(true, 5), true, np.zeros(5, int)) == 1.0
+    nothing = np.full(5, 4)
+    assert span_f1(NAMES, logits_for(nothing, 5), nothing, np.zeros(5, int)) == 0.0
+
+
+def test_spans_do_not_reach_over_the_end_of_a_sentence():
+    """B-a | I-a: two spans of one word in two sentences, one span of two words in one."""
+    true, predicted = np.array([0, 0]), np.array([0, 1])
+    assert span_f1(NAMES, logits_for(predicted, 5), true, np.array([0, 1])) == 1.0
+    assert span_f1(NAMES, logits_for(predicted, 5), true, np.array([0, 0])) == 0.0
+    true, predicted = np.array([0, 1, 0]), np.array([0, 1, 1])
+    assert span_f1(NAMES, logits_for(predicted, 5), true, np.array([0, 0, 1])) == 1.0
+
+
 # ---------------------------------------------------------------- over seeds
 
 def test_mean_and_error_by_hand():
@@ -142,3 +197,14 @@ def test_score_pools_sequences_and_skips_what_is_ignored():
 def test_score_refuses_what_it_cannot_score(logits, labels, message):
     with pytest.raises(Problem, match=message):
         TASK.score(logits, labels)
+
+
+def test_a_metric_of_sequences_is_told_which_is_which():
+    seen = []
+    metric = OfSequences(lambda logits, labels, sequence: seen.append(sequence.tolist()) or 0.0)
+    task = Task(name="toy", what="", source="", kind="token", labels=("a", "b"), load=None, metrics={"m": metric})
+    task.score([np.zeros((3, 2)), np.zeros((1, 2)), np.zeros((2, 2))],
+               [np.array([IGNORED, 1, 0]), np.array([IGNORED]), np.array([0, 1])])
+    task.score(np.zeros((2, 2, 2)), np.array([[0, IGNORED], [1, 1]]))
+    task.score(np.zeros((2, 2)), np.array([0, 1]))
+    assert seen == [[0, 0, 2, 2], [0, 1, 1], [0, 0]]

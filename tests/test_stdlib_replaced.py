@@ -31,7 +31,7 @@ def tokenizer(parts):
 @pytest.fixture(scope="module")
 def scored(parts, tokenizer):
     """(originals, corrupted, labels) of the test part."""
-    return encode(tokenizer, parts.test, 64), *Replaced(parts.test, parts.pretraining).encode(tokenizer, 64)
+    return encode(tokenizer, parts.test, 64), *Replaced(parts.test, parts.pretraining).encode(tokenizer, 64)[:2]
 
 
 # ---------------------------------------------------------------- the split
@@ -110,7 +110,7 @@ def test_a_replacement_does_not_depend_on_what_it_replaces(scored):
 
 
 def test_the_same_row_is_corrupted_the_same_in_any_company(parts, tokenizer, scored):
-    corrupted, labels = Replaced(parts.test[40:30:-1], parts.pretraining).encode(tokenizer, 64)
+    corrupted, labels, _ = Replaced(parts.test[40:30:-1], parts.pretraining).encode(tokenizer, 64)
     for k, i in enumerate(range(40, 30, -1)):
         assert np.array_equal(corrupted[k], scored[1][i]) and np.array_equal(labels[k], scored[2][i])
 
@@ -145,7 +145,7 @@ def test_load_and_score(parts, tokenizer):
     assert {name: len(part) for name, part in examples.items()} == {
         "train": 1000, "dev": len(parts.dev), "test": len(parts.test)}
     assert examples["dev"].texts == parts.dev and examples["dev"].corpus == parts.pretraining
-    corrupted, labels = examples["train"].encode(tokenizer, 64)
+    corrupted, labels, _ = examples["train"].encode(tokenizer, 64)
     known = [np.stack([5.0 - 2 * (row == 1), row == 1], -1) for row in labels]
     assert TASK.score(known, labels) == {"auc": 1.0} and TASK.metric == "auc"
     blind = [np.random.default_rng(len(row)).normal(size=(len(row), 2)) for row in labels]

@@ -81,7 +81,7 @@ class Batches:
         return Batch(ids=_padded(self.sequences, indices, lengths, self.pad_id),
                      mask=np.arange(lengths.max()) < lengths[:, None],
                      token_types=None if types is None else _padded(types, indices, lengths, 0),
-                     labels=labels, rows=np.arange(len(indices)))
+                     labels=labels, rows=np.arange(len(indices)), indices=np.asarray(indices))
 
 
 def _padded(rows, indices, lengths, padding):

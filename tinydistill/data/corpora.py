@@ -4,7 +4,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from tinydistill.data import stdlib, stdlib_parts
+from tinydistill.data import pairs, stdlib, stdlib_parts
 from tinydistill.errors import Problem, WrongUsage
 
 CORPORA = (                                         # what `tinydistill corpora` prints
@@ -30,19 +30,48 @@ def load(name_or_path):
         return stdlib_parts.split(stdlib.documents()).pretraining
     if name.startswith("hf:"):
         texts = _hugging_face(name)
-    elif Path(name).is_dir():
-        files = sorted((f for f in Path(name).rglob("*.txt") if f.is_file()), key=Path.as_posix)
-        if not files:
-            raise WrongUsage(f"need a folder with *.txt files in it; found none in {name}")
-        texts = [line for file in files for line in _lines(file)]
-    elif Path(name).exists():
-        texts = _lines(Path(name))
     else:
-        raise WrongUsage(f"need a corpus: stdlib, a text file, a folder of *.txt files or hf:NAME; there is no {name}")
+        texts = [line for file in _files(name) for line in _lines(file)]
     rows = [text.strip() for text in texts if text.strip()]
     if not rows:
         raise WrongUsage(f"need a corpus with text in it; {name} holds none")
     return rows
+
+
+def documents(name_or_path):
+    """A corpus as documents, lists of its rows: what sentence pairs are packed from.
+
+    In text files a blank line parts documents, and so does the end of a file; of stdlib each module's documentation is
+    one, without the rows that the embedded tasks test on.
+    Raises: WrongUsage for a corpus that has no documents.
+    """
+    name = str(name_or_path)
+    if name == "stdlib":
+        kept, found = set(load(name)), {}
+        for row in stdlib.documents():
+            if row.text in kept:
+                found.setdefault(row.module, []).append(row.text)
+        return list(found.values())
+    if name.startswith("hf:"):
+        raise WrongUsage("need a corpus of documents for sentence pairs: stdlib, or text files with blank lines "
+                         "between documents; rows of a data set have no order that is known")
+    found = [document for file in _files(name) for document in pairs.documents(_lines(file))]
+    if len(found) < 2:
+        raise WrongUsage(f"need at least two documents, with a blank line between them; {name} has {len(found)}")
+    return found
+
+
+def _files(name):
+    """The text file of this name, or those in the folder of this name."""
+    path = Path(name)
+    if not path.exists():
+        raise WrongUsage(f"need a corpus: stdlib, a text file, a folder of *.txt files or hf:NAME; there is no {name}")
+    if not path.is_dir():
+        return [path]
+    files = sorted((file for file in path.rglob("*.txt") if file.is_file()), key=Path.as_posix)
+    if not files:
+        raise WrongUsage(f"need a folder with *.txt files in it; found none in {name}")
+    return files
 
 
 def _lines(path):
@@ -77,25 +106,34 @@ def _hugging_face(name):
     return [text for text in rows[column] if text is not None]
 
 
-def split(texts, held_out=0.05):
+def parts(name_or_path, of_documents=False):
+    """(train, held out) of a corpus: its rows, or its documents."""
+    return split_documents(documents(name_or_path)) if of_documents else split(load(name_or_path))
+
+
+def split(texts, held_out=0.05, least=1, what="texts"):
     """(train, held out): about `held_out` of the texts, chosen by what each says and by nothing else.
 
-    Texts that differ in case, digits, punctuation or spaces alone fall on the same side. Neither side is empty: where
-    chance would have it so, it gets the texts nearest to the border.
-    Raises: WrongUsage where all texts are alike.
+    Texts that differ in case, digits, punctuation or spaces alone fall on the same side. Either side has `least` that
+    differ: where chance would have it otherwise, it gets the texts nearest to the border.
+    Raises: WrongUsage, which calls the texts `what`, where too few of them differ.
     """
     if not 0 < held_out < 1:
         raise WrongUsage(f"need a held-out share between 0 and 1; got {held_out}")
     fractions = [fraction(text) for text in texts]
-    lowest, highest = min(fractions, default=0), max(fractions, default=0)
-    if lowest == highest:
-        raise WrongUsage(f"need at least two texts that differ in their words, to train on one and hold out the other; "
-                         f"got {len(fractions)} that are alike")
-    border = min(held_out, highest)                                     # train: from the border up, never empty
-    if border <= lowest:
-        border = min(f for f in fractions if f > lowest)                # held out: below it, never empty
+    ordered = sorted(set(fractions))
+    if len(ordered) < 2 * least:
+        raise WrongUsage(f"need at least {2 * least} {what} that differ in their words, {least} of them to hold out; "
+                         f"got {len(ordered)} among {len(texts)}")
+    border = min(max(held_out, ordered[least]), ordered[-least])        # held out: below it; train: from it up
     held = [text for text, f in zip(texts, fractions) if f < border]
     return [text for text, f in zip(texts, fractions) if f >= border], held
+
+
+def split_documents(documents, held_out=0.05):
+    """`split` of documents, which are lists of rows: two at least on either side, since pairs are made of two."""
+    whole = split(["\n".join(document) for document in documents], held_out, least=2, what="documents")
+    return tuple([text.split("\n") for text in part] for part in whole)
 
 
 def fraction(text):

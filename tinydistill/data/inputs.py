@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from tinydistill.data import pairs
 from tinydistill.data.batches import Batches
-from tinydistill.data.masking import mask_tokens
+from tinydistill.data.masking import frequency_weights, mask_by_frequency, mask_counted_official, mask_tokens
 from tinydistill.data.tokenizer import encode, special_ids
+from tinydistill.errors import WrongUsage
 from tinydistill.features import IGNORED
 
 
@@ -16,20 +18,61 @@ def plain(texts, tokenizer, recipe, seed):
                    pad_id=special_ids(tokenizer).pad)
 
 
+def paired(documents, tokenizer, recipe, seed):
+    """Batches of sentence pairs packed from documents, lists of sentences; labels: 0 where the second follows."""
+    special = special_ids(tokenizer)
+    ids = [[tokenizer.encode(sentence, add_special_tokens=False).ids for sentence in sentences]
+           for sentences in documents]
+    packed = pairs.pack(ids, special, recipe.max_length, seed=seed)
+    return Batches(packed.sequences, recipe.batch_size, seed, token_types=packed.token_types,
+                   labels=1 - packed.is_next.astype(np.int64), pad_id=special.pad)
+
+
 def labelled(examples, tokenizer, recipe, seed):
     """Batches of a task's examples with their labels."""
-    sequences, labels = examples.encode(tokenizer, recipe.max_length)
-    return Batches(sequences, recipe.batch_size, seed, labels=labels, pad_id=special_ids(tokenizer).pad)
+    sequences, labels, token_types = examples.encode(tokenizer, recipe.max_length)
+    return Batches(sequences, recipe.batch_size, seed, token_types=token_types, labels=labels,
+                   pad_id=special_ids(tokenizer).pad)
 
 
-def masked(batch, tokenizer, rate, seed, step):
-    """The batch with tokens hidden as BERT hides them, and the places where they are to be predicted."""
-    corrupted, labels = mask_tokens(batch.ids, batch.mask, batch.rows, special_ids(tokenizer),
-                                    tokenizer.get_vocab_size(), rate, seed, step)
-    return replace(batch, ids=corrupted, labels=labels, positions=np.flatnonzero(labels != IGNORED))
+MASKINGS = ("bert", "counted", "frequency")
 
 
-def masked_once(batches, tokenizer, rate, seed):
+def masking(name, tokenizer, batches):
+    """choose(ids, mask, rows, rate, seed, step) -> (corrupted ids, labels): a way to hide tokens, by name.
+
+    "bert": each token for itself; "counted": BERT's and TinyBERT's published fixed count a row; "frequency":
+    DistilBERT's, rare tokens of `batches` more often. Equations: `data/masking.py`. Raises: WrongUsage for another name.
+    """
+    special, size = special_ids(tokenizer), tokenizer.get_vocab_size()
+    if name == "frequency":
+        counts = np.bincount(np.concatenate(batches.sequences), minlength=size)
+        weights = frequency_weights(counts, special)
+        return lambda ids, mask, rows, *draw: mask_by_frequency(ids, mask, rows, special, weights, *draw)
+    if name == "counted":
+        return lambda ids, mask, rows, rate, seed, step: mask_counted_official(ids, mask, rows, special, size, rate,
+                                                                               seed=seed, step=step)
+    if name == "bert":
+        return lambda ids, mask, rows, *draw: mask_tokens(ids, mask, rows, special, size, *draw)
+    raise WrongUsage(f"need a masking out of {', '.join(MASKINGS)}; got {name!r}")
+
+
+def masked(batch, choose, rate, seed, step):
+    """The batch with tokens hidden as `choose` has it, and the places where they are to be predicted.
+
+    A batch of pairs keeps whether the second follows in `next_sentence`.
+    """
+    corrupted, labels = choose(batch.ids, batch.mask, batch.rows, rate, seed, step)
+    return replace(batch, ids=corrupted, labels=labels, positions=np.flatnonzero(labels != IGNORED),
+                   next_sentence=batch.labels)
+
+
+def read_everywhere(batch):
+    """The batch with a head that reads every real token, not only the hidden ones (DistilBERT's soft labels)."""
+    return replace(batch, positions=np.flatnonzero(batch.mask))
+
+
+def masked_once(batches, choose, rate, seed):
     """Every row of `batches` once, masked in one fixed way: a held-out set that is the same for every model."""
     for i, (_, batch) in enumerate(batches.once()):
-        yield masked(batch, tokenizer, rate, seed, i)
+        yield masked(batch, choose, rate, seed, i)

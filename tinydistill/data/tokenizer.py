@@ -5,6 +5,7 @@ number of threads may encode with it.
 """
 
 import contextlib
+import hashlib
 import itertools
 import json
 from collections import Counter
@@ -217,11 +218,7 @@ def encode(tokenizer, texts, max_length, pairs=None):
     if pairs is not None and len(pairs) != len(texts):
         raise WrongUsage(f"need a second text for each first; got {len(texts)} first and {len(pairs)} second texts")
     frame = _frame(tokenizer, 1 if pairs is None else 2)
-    special = sum(len(tokens) for text, _, tokens in frame if text is None)
-    room = max_length - special
-    if room < (1 if pairs is None else 2):
-        raise WrongUsage(f"need a maximum length with room for {special} special tokens and "
-                         f"{'text' if pairs is None else 'two texts'}; got {max_length}")
+    room = _room(frame, max_length, 1 if pairs is None else 2)
     firsts = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
     if pairs is None:
         return [_framed(frame, first[:room])[0] for first in firsts]
@@ -231,6 +228,37 @@ def encode(tokenizer, texts, max_length, pairs=None):
         second = second[:max(room // 2, room - len(first))]
         rows.append(_framed(frame, first[:room - len(second)], second))
     return [ids for ids, _ in rows], [token_types for _, token_types in rows]
+
+
+def encode_words(tokenizer, sentences, max_length):
+    """The ids of sentences that are lists of words, and which word begins where: two lists of (T,) int32.
+
+    `[CLS] A [SEP]`, at most `max_length` with the special tokens: pieces at the end are lost. The second list has the
+    number of a word at the first of its pieces, -1 at further pieces and special tokens. Each word is cut for itself;
+    one of which the tokenizer leaves nothing (a lone joiner or control character) is [UNK].
+    Raises: WrongUsage where `max_length` leaves no room for text.
+    """
+    frame = _frame(tokenizer, 1)
+    room = _room(frame, max_length, 1)
+    unknown, distinct = [special_ids(tokenizer).unk], list(dict.fromkeys(itertools.chain.from_iterable(sentences)))
+    pieces = {word: found.ids or unknown
+              for word, found in zip(distinct, tokenizer.encode_batch(distinct, add_special_tokens=False))}
+    outside = [(text, token_type, [-1] * len(tokens)) for text, token_type, tokens in frame]
+    rows = []
+    for words in sentences:
+        ids = [i for word in words for i in pieces[word]]
+        begins = [-1 if k else n for n, word in enumerate(words) for k in range(len(pieces[word]))]
+        rows.append((_framed(frame, ids[:room])[0], _framed(outside, begins[:room])[0]))
+    return [ids for ids, _ in rows], [begins for _, begins in rows]
+
+
+def _room(frame, max_length, count):
+    """How many tokens of `count` texts fit in the frame."""
+    special = sum(len(tokens) for text, _, tokens in frame if text is None)
+    if max_length - special < count:
+        raise WrongUsage(f"need a maximum length with room for {special} special tokens and "
+                         f"{'text' if count == 1 else 'two texts'}; got {max_length}")
+    return max_length - special
 
 
 def _frame(tokenizer, count):
@@ -247,3 +275,8 @@ def _framed(frame, *texts):
         ids += part
         token_types += [token_type] * len(part)
     return np.array(ids, np.int32), np.array(token_types, np.int32)
+
+
+def fingerprint(tokenizer):
+    """sha256 of all that a tokenizer is, in hexadecimal."""
+    return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()

@@ -1,9 +1,9 @@
 """What models are fine-tuned and measured on: examples, labels, metrics. Heads are the models' own."""
 
 from tinydistill.errors import WrongUsage
-from tinydistill.tasks import single_sentence, stdlib_modules, stdlib_replaced
+from tinydistill.tasks import glue, stdlib_modules, stdlib_replaced, tagging
 
-TASKS = {task.name: task for task in (stdlib_replaced.TASK, stdlib_modules.TASK, single_sentence.SST_2)}
+TASKS = {task.name: task for task in (stdlib_replaced.TASK, stdlib_modules.TASK, *glue.TASKS, tagging.TASK)}
 
 
 def get(name):

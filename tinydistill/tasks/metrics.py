@@ -47,6 +47,52 @@ def matthews(logits, labels):
     return float((x * y).sum() / math.sqrt(variances)) if variances > 0 else 0.0
 
 
+def f1(logits, labels):
+    """F1 of class 1: the harmonic mean of its precision and recall.
+
+    Equation: 2 TP / (2 TP + FP + FN); 0 where no row is of class 1 and none is taken for it.
+    """
+    predicted, true = np.argmax(logits, -1) == 1, np.asarray(labels) == 1
+    both, either = (predicted & true).sum(), predicted.sum() + true.sum()
+    return float(2 * both / either) if either else 0.0
+
+
+# ---------------------------------------------------------------- spans
+
+def spans(tags):
+    """{(first, last, type)} of a sentence's tags: B-type begins a span, I-type goes on with one of its type.
+
+    An I-type after anything else begins a span, too.
+
+    >>> sorted(spans(["B-a", "I-a", "I-b", "O", "B-b", "B-b"]))
+    [(0, 1, 'a'), (2, 2, 'b'), (4, 4, 'b'), (5, 5, 'b')]
+    """
+    found, inside = set(), None                     # inside: the type of the span that is open, since `first`
+    for i, tag in enumerate([*tags, "O"]):
+        prefix, _, kind = tag.partition("-")
+        goes_on = prefix == "I" and kind == inside
+        if inside is not None and not goes_on:
+            found.add((first, i - 1, inside))
+        if not goes_on:
+            first = i
+        inside = kind if prefix in ("B", "I") else None
+    return found
+
+
+def span_f1(names, logits, labels, sequence):
+    """F1 of spans: one counts when its first word, its last word and its type are right.
+
+    Equation: 2 right / (spans predicted + spans true), over all sequences together; 0 where there is no span at all.
+    Shapes: names, the tag of each class · logits (N, C) · labels, sequence (N,): the sequence that each word is of.
+    """
+    right = total = 0
+    predicted = np.argmax(logits, -1)
+    for rows in np.split(np.arange(len(labels)), np.flatnonzero(np.diff(sequence)) + 1):
+        ours, true = (spans([names[i] for i in classes[rows]]) for classes in (predicted, labels))
+        right, total = right + len(ours & true), total + len(ours) + len(true)
+    return 2 * right / total if total else 0.0
+
+
 # ---------------------------------------------------------------- over several seeds
 
 class Interval(NamedTuple):

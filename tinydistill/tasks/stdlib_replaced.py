@@ -15,7 +15,7 @@ from tinydistill.data.tokenizer import encode, special_ids
 from tinydistill.errors import WrongUsage
 from tinydistill.features import IGNORED
 from tinydistill.tasks.metrics import auc
-from tinydistill.tasks.task import Task
+from tinydistill.tasks.task import Encoded, Task
 
 RATE = 0.12                                         # the chance of each token to be redrawn
 
@@ -32,12 +32,12 @@ class Replaced:
         return len(self.texts)
 
     def encode(self, tokenizer, max_length):
-        """-> (corrupted, labels): N arrays of token ids, and N arrays of the same lengths, as `corrupt` makes them."""
+        """The corrupted texts with a label a token, as `corrupt` makes them."""
         special = astuple(special_ids(tokenizer))
         p = unigram(encode(tokenizer, self.corpus, max_length), special, tokenizer.get_vocab_size())
         pairs = [corrupt(ids, p, special, generator(self.seed, stream("stdlib-replaced"), stream(text)))
                  for ids, text in zip(encode(tokenizer, self.texts, max_length), self.texts)]
-        return [corrupted for corrupted, _ in pairs], [labels for _, labels in pairs]
+        return Encoded([corrupted for corrupted, _ in pairs], [labels for _, labels in pairs])
 
 
 def unigram(sequences, special, vocabulary_size):

@@ -1,0 +1,71 @@
+"""Word vectors in GloVe's text format, and which words are near which."""
+
+import numpy as np
+
+from tinydistill.errors import WrongUsage
+
+
+class WordVectors:
+    """Words and their vectors (V, D); a word that comes twice keeps its first vector."""
+
+    def __init__(self, words, vectors):
+        self.words, self.place = list(words), {}
+        for i, word in enumerate(self.words):
+            self.place.setdefault(word, i)
+        length = np.sqrt((vectors * vectors).sum(1, keepdims=True))
+        self.unit = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)            # (V, D)
+        self.usable = (length > 0).ravel()
+        self.usable[[i for i, word in enumerate(self.words) if self.place[word] != i]] = False
+
+    def neighbours(self, word, count):
+        """The `count` other words whose vectors make the smallest angle with that of `word`, the nearest first.
+
+        Equation: cos(u, v) = u.v / (|u| |v|). An unknown word has none, and a vector of zeros is nobody's neighbour.
+        """
+        i = self.place.get(word)
+        if i is None or not self.usable[i]:
+            return []
+        usable = self.usable.copy()
+        usable[i] = False
+        cosine = np.where(usable, self.unit @ self.unit[i], -np.inf)                                    # (V,)
+        nearest = np.argsort(-cosine, kind="stable")[:min(count, int(usable.sum()))]
+        return [self.words[k] for k in nearest]
+
+
+def read(path, most=100_000):
+    """The first `most` words of a file in GloVe's text format: a word and its numbers in each line, parted by spaces.
+
+    A word may have spaces in it: the numbers are as many as in the first line, counted from the end. The vector of
+    `<unk>`, which stands for no word, is left out. 100,000 is what TinyBERT's published code reads.
+    Raises: WrongUsage, with file and line.
+    """
+    words, vectors = [], []
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if number > most:
+                    break
+                word, vector = _parsed(path, number, line, len(vectors[0]) if vectors else None)
+                words.append(word)
+                vectors.append(vector)
+    except OSError as error:
+        raise WrongUsage(f"cannot read {path}: {error.strerror}") from None
+    if not words:
+        raise WrongUsage(f"{path}, line 1: need a word and its vector, the file is empty")
+    kept = [i for i, word in enumerate(words) if word != "<unk>"]
+    return WordVectors([words[i] for i in kept], np.array(vectors)[kept])
+
+
+def _parsed(path, number, line, size):
+    """(word, its vector) of one line; `size` numbers, or as many as there are."""
+    try:
+        cells = line.decode("utf-8").rstrip("\r\n ").split(" ")
+        size = len(cells) - 1 if size is None else size
+        vector = np.array(cells[-size:] if size else [], np.float32)
+        word = " ".join(cells[:-size] if size else cells)
+    except ValueError:                              # no UTF-8, or no number
+        vector = word = ""
+    if len(vector) == 0 or not word or not np.isfinite(vector).all():
+        raise WrongUsage(f"{path}, line {number}: need a word and {size or 'its'} numbers, parted by spaces; "
+                         f"got {line[:60]!r}")
+    return word, vector

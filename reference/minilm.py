@@ -33,28 +33,33 @@ def relation(x, y):
                      for t in range(len(x))])
 
 
-def transfer(teacher_x, teacher_y, student_x, student_y, mask):
-    """mean over sequences of 1/(A_h |x|) sum_a sum_t KL(relation^T_{a,t} || relation^S_{a,t})."""
-    B, A_h = teacher_x.shape[:2]
+def transfer(teacher_x, teacher_y, student_x, student_y, mask, convention="paper"):
+    """mean over sequences of 1/(A_h |x|) sum_a sum_t KL(relation^T_{a,t} || relation^S_{a,t}).
+
+    Other codes: "token", the mean over all real tokens of the batch; "paddlenlp", over all T rows of all sequences.
+    """
+    B, A_h, T = teacher_x.shape[:3]
     total = 0
     for b in range(B):
         real = np.flatnonzero(mask[b])
+        rows = np.arange(T) if convention == "paddlenlp" else real
+        divisor = {"paper": A_h * len(real) * B, "token": A_h * mask.sum(), "paddlenlp": A_h * T * B}[convention]
         for a in range(A_h):
-            p = relation(teacher_x[b, a, real], teacher_y[b, a, real])
-            q = relation(student_x[b, a, real], student_y[b, a, real])
-            for t in range(len(real)):
-                total = total + sum(p[t] * (np.log(p[t]) - np.log(q[t]))) / (A_h * len(real))
-    return total / B
+            p = relation(teacher_x[b, a, rows], teacher_y[b, a, real])
+            q = relation(student_x[b, a, rows], student_y[b, a, real])
+            for t in range(len(rows)):
+                total = total + sum(p[t] * (np.log(p[t]) - np.log(q[t]))) / divisor
+    return total
 
 
-def attention_transfer(student_q, student_k, teacher_q, teacher_k, mask):
+def attention_transfer(student_q, student_k, teacher_q, teacher_k, mask, convention="paper"):
     """L_AT, equation 6."""
-    return transfer(teacher_q, teacher_k, student_q, student_k, mask)
+    return transfer(teacher_q, teacher_k, student_q, student_k, mask, convention)
 
 
-def value_relation_transfer(student_v, teacher_v, mask):
+def value_relation_transfer(student_v, teacher_v, mask, convention="paper"):
     """L_VR, equation 9."""
-    return transfer(teacher_v, teacher_v, student_v, student_v, mask)
+    return transfer(teacher_v, teacher_v, student_v, student_v, mask, convention)
 
 
 def minilm(student_q, student_k, student_v, teacher_q, teacher_k, teacher_v, mask):

@@ -64,8 +64,8 @@ def test_an_unknown_choice_is_wrong_usage_and_changes_nothing():
 
 # ---------------------------------------------------------------- plain = fused
 
-def adamw(kernel):
-    """The same without effects: (parameter, m, v) after the step."""
+def optimizer(kernel):
+    """The same without effects: (parameter, moments) after the step."""
     def step(parameter, gradient, m, v, *settings):
         after = [a.copy() for a in (parameter, m, v)]
         kernel(after[0], gradient, *after[1:], *settings)
@@ -78,8 +78,8 @@ def sum_rows(kernel):
     return lambda rows, values: RowSparse(*kernel(rows, values), (9, values.shape[1])).dense()
 
 
-ADAPTED = {"adamw": adamw, "sum_rows": sum_rows}
-FLOOR = dict.fromkeys(["kl_divergence", "cross_entropy", "bias_gelu"], 1)  # small results are what 1 - 1 leaves of ones
+ADAPTED = dict.fromkeys(["adamw", "adam_weight_decay", "lamb", "adadelta"], optimizer) | {"sum_rows": sum_rows}
+FLOOR = dict.fromkeys("kl_divergence cross_entropy smoothed_cross_entropy bias_gelu".split(), 1)    # 1 - 1 of ones
 def results(name, kernel_set, given):
     """What a kernel returns, as a tuple."""
     found = ADAPTED.get(name, lambda kernel: kernel)(getattr(kernel_set, name))(*given)
@@ -131,8 +131,12 @@ def test_more_than_one_block():
     n, width = drawing(rng, 1.0, 0.0, None), 257
     rows = gelu_file.BLOCK // width * 2 + 3
     assert_both_sets_agree("bias_gelu", (n(rows, width), n(width)))
+    assert_both_sets_agree("gelu_new", (n(rows, width),))
     shape = (2 * kernels.adamw.CHUNK + 3,)
-    assert_both_sets_agree("adamw", (n(*shape), n(*shape), n(*shape), n(*shape) ** 2, 3, *HYPER))
+    state = n(*shape), n(*shape), n(*shape) ** 2, n(*shape) ** 2
+    for name, settings in {"adamw": (3, *HYPER), "adam_weight_decay": HYPER, "lamb": (None, *HYPER),
+                           "adadelta": (1.0, 0.95, 1e-6, 0.1)}.items():
+        assert_both_sets_agree(name, (*state, *settings))
 
 
 def test_equal_rows_are_summed_once_each():
@@ -166,10 +170,27 @@ def test_what_stands_behind_a_mask_changes_no_bit(kernel):
         value, gradient = kernel.cross_entropy(np.where((labels != -100)[:, None], x, poison), labels, -100)
         assert value == kernel.cross_entropy(np.where((labels != -100)[:, None], x, 1.0), labels, -100)[0] != 0
         assert not gradient[labels == -100].any() and gradient[labels != -100].all()
+        rows, out = weight[:, None] != 0, np.full((B, T), poison)
+        value, gradient = kernel.squared_error(np.where(rows, x, out), np.where(rows, t, out), weight)
+        np.testing.assert_allclose(value, (weight[:, None] * (x - t) ** 2).sum(), rtol=1e-12)
+        assert not gradient[2].any() and gradient[weight != 0].all()
         masked = ops.masked(Tensor(bad), mask=mask).array
         np.testing.assert_array_equal(masked, np.where(mask, x, 0.0))
     y = kernel.log_softmax(x, mask)
     assert not kernel.log_softmax_pullback(dy, y, mask)[~mask].any()
+
+
+@both_sets
+@pytest.mark.parametrize("masked", [False, True])
+def test_entropy_is_summed_over_what_is_seen(kernel, masked):
+    x, weight = rng.standard_normal((4, 5)), np.array([0.3, 0.0, 1.0, 2.0])
+    mask = np.arange(5) < np.array([5, 5, 2, 3])[:, None] if masked else None
+    seen, want = np.broadcast_to(weight[:, None] != 0 if mask is None else mask & (weight[:, None] != 0), x.shape), 0.0
+    for row, of_row, w in zip(x, seen, weight):
+        e = np.exp(row[of_row] / 2.5)
+        want -= w * (e / e.sum() * np.log(e / e.sum())).sum()
+    for poison in (0.0, np.nan, np.inf):
+        np.testing.assert_allclose(kernel.entropy(np.where(seen, x, poison), mask, weight, 2.5), want, rtol=1e-13)
 
 
 @both_sets
@@ -228,7 +249,13 @@ def test_the_derivative_of_float32_gelu_is_that_of_its_own_function():
     assert np.abs(kernels.fused_numpy.bias_gelu(x, np.float32(0))[1] - y.imag / 1e-30).max() <= DERIVATIVE
 
 
-# ---------------------------------------------------------------- AdamW
+# ---------------------------------------------------------------- optimisers
+
+@pytest.mark.parametrize("name", ["adamw", "adam_weight_decay", "lamb"])
+def test_arrays_in_c_order_do_not_fall_back_to_the_plain_optimiser(name, monkeypatch):
+    monkeypatch.setattr(getattr(kernels, name), name, None)
+    getattr(kernels.fused_numpy, name)(*arguments(name, drawing(rng, 1.0, 0.0, None), rng))
+
 
 @both_sets
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -10,19 +10,18 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-import strict_device
+import loss_checks
 from gradcheck import C, UNIT, assert_close64, assert_within, kappa
+from loss_checks import (POISONS, UPSTREAM, assert_same, check_complex_step, check_device, check_padding_never_matters,
+                         features, rows_of_padding)
 from oracle import minilm as oracle
 from oracle.torch_check import against_torch
 from strategies import prefix_masks
 from tinydistill import Tensor, gradients, kernels
-from tinydistill.backend import to_host
-from tinydistill.features import Batch, Features, Needs
+from tinydistill.features import Batch, Needs
 from tinydistill.losses import minilm
 from tinydistill.losses.minilm import attention_transfer, value_relation_transfer
 from tinydistill_reference import minilm as reference
-
-UPSTREAM = -2.5                                     # a gradient checked with 1 passes where the upstream is forgotten
 
 
 def attention(sq, sk, sv, tq, tk, tv, mask):
@@ -53,20 +52,10 @@ def example(seed=0, B=3, A=2, T=7, K=4, teacher_K=6, lengths=(7, 4, 2), dtype=np
     return student, teacher, np.arange(T) < np.array(lengths)[:, None]
 
 
-def differentiated(loss, student, teacher, mask, upstream=UPSTREAM):
-    """(value, gradient of upstream * value for every array of student and teacher)."""
-    tensors = [Tensor(x, requires_grad=True) for x in (*student, *teacher)]
-    value = loss(*tensors, mask)
-    return value.array, gradients(value * upstream, tensors)
-
-
-def assert_same(got, want, relative=1e-13):
-    """Two (value, gradients) agree up to rounding; None only where None is."""
-    assert_within(got[0], want[0], relative * abs(want[0]), "value")
-    for g, w in zip(got[1], want[1], strict=True):
-        assert (g is None) == (w is None)
-        if w is not None:
-            assert_within(g, w, relative * np.abs(w).max(), "gradient")
+def differentiated(loss, student, teacher, mask):
+    """(value, gradient of UPSTREAM * value for every array of student and teacher)."""
+    value, found = loss_checks.differentiated(loss, [*student, *teacher, mask])
+    return value, found[:6]
 
 
 # ---------------------------------------------------------------- three witnesses
@@ -87,32 +76,18 @@ def test_pytorch_in_both_precisions_and_the_teacher_gets_no_gradient(loss):
 @each_loss
 def test_derivative_of_the_printed_sums_by_complex_step(loss):
     student, teacher, mask = example(2)
-    _, found = differentiated(loss, student, teacher, mask)
-    rng = np.random.default_rng(3)
-    for i in READS[loss]:
-        direction, h = rng.standard_normal(student[i].shape), 1e-40
-        moved = [x + 1j * h * direction if j == i else x for j, x in enumerate(student)]
-        exact = UPSTREAM * PRINTED[loss](*moved, *teacher, mask).imag / h
-        claimed = (found[i] * direction).sum()
-        assert abs(claimed - exact) <= C * UNIT * np.abs(found[i] * direction).sum() and abs(exact) > 1e-3
+    check_complex_step(loss, PRINTED[loss], [*student, *teacher, mask], READS[loss])
 
 
 # ---------------------------------------------------------------- what must change nothing
 
-@pytest.mark.parametrize("poison", [lambda x: 11 * x + 3.7, lambda x: x * np.nan, lambda x: x * 0 + np.inf],
-                         ids=["large", "NaN", "infinity"])
+@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
 @pytest.mark.parametrize("mask", [example()[2], example()[2][:, ::-1], np.tile([1, 0, 1, 1, 0, 0, 1], (3, 1)) == 1],
                          ids=["right", "left", "holes"])
 def test_padding_never_matters(poison, mask):
     student, teacher, _ = example(4)
-    clean = differentiated(both, student, teacher, mask)
-    outside = ~np.broadcast_to(mask[:, None, :], student[0].shape[:3])
-    for x in (*student, *teacher):
-        x[outside] = poison(x[outside])
-    dirty = differentiated(both, student, teacher, mask)
-    assert dirty[0] == clean[0]
-    for g, was in zip(dirty[1][:3], clean[1][:3]):
-        assert (g == was).all() and (g[outside] == 0).all() and (g[~outside] != 0).all()
+    arrays = [*student, *teacher, mask]
+    check_padding_never_matters(both, arrays, {i: rows_of_padding(arrays[i], mask) for i in range(6)}, poison)
 
 
 def test_more_padding_changes_nothing():
@@ -156,11 +131,9 @@ def test_heads_are_compared_pairwise(loss):
     assert abs(loss(*student_moved, *teacher, mask).item() - value) > 1e-3 * value
 
 
-def features(tensors, mask):
-    """A model of one layer whose queries, keys and values these are."""
-    made = Features("toy", 1, mask)
-    made.queries[0], made.keys[0], made.values[0] = tensors
-    return made
+def model(tensors, mask):
+    """One layer whose queries, keys and values these are."""
+    return features(mask, queries=tensors[:1], keys=tensors[1:2], values=tensors[2:])
 
 
 def test_the_terms_read_the_last_layer_of_each_and_nothing_else():
@@ -178,11 +151,11 @@ def test_any_split_gives_the_whole_batchs_loss_and_gradient(term, parts):
     assert len(rows) == (parts if isinstance(parts, int) else len(parts)) and divisor == 5
 
     def shard(rows):
-        return term(features([t[rows] for t in tensors], mask[rows]), features([x[rows] for x in teacher], mask[rows]),
+        return term(model([t[rows] for t in tensors], mask[rows]), model([x[rows] for x in teacher], mask[rows]),
                     Batch(ids=batch.ids[rows], mask=mask[rows]), divisor)
 
     total = functools.reduce(lambda a, b: a + b, map(shard, rows))
-    whole = term(features(tensors, mask), features(teacher, mask), batch, divisor)
+    whole = term(model(tensors, mask), model(teacher, mask), batch, divisor)
     assert_same((total.array, gradients(total, tensors)), (whole.array, gradients(whole, tensors)))
 
 
@@ -258,12 +231,7 @@ def test_plain_and_fused_kernels_agree(dtype, unit):
 @each_loss
 def test_a_device_computes_the_same_and_the_host_never_waits(loss, strict_cupy):
     student, teacher, mask = example(16)
-    on_device = [[strict_cupy.asarray(x) for x in side] for side in (student, teacher)]
-    device_mask = strict_cupy.asarray(mask)
-    with strict_device.no_sync():
-        value, found = differentiated(loss, *on_device, device_mask)
-    found = [None if g is None else to_host(g) for g in found]
-    assert_same((to_host(value), found), differentiated(loss, student, teacher, mask))
+    check_device(loss, [*student, *teacher, mask], strict_cupy)
 
 
 # ---------------------------------------------------------------- everything at once

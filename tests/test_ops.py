@@ -28,6 +28,7 @@ holes = rng.random((B, A, T, T)) < 0.6                                          
 holes[1, 2, 3] = False                              # a row without any key
 qkv = [n(B, A, T, K) for _ in range(3)]
 projections = [w for _ in range(3) for w in (n(D, D), n(D))]
+lstm = [n(B, T, D), n(4 * K, D), n(4 * K, K), n(4 * K), n(4 * K)]
 
 CASES = {                                           # op, or op: what is special -> (arrays, settings)
     "add": ([n(B, 1, T), n(A, 1)], {}),
@@ -39,8 +40,12 @@ CASES = {                                           # op, or op: what is special
     "log": ([n(A, T) ** 2 + 0.2], {}),
     "sqrt": ([n(A, T) ** 2 + 0.2], {}),
     "tanh": ([n(A, T)], {}),
+    "absolute": ([n(A, T)], {}),
+    "absolute: zero": ([np.array([-1.5, 0.0, 0.5])], {}),
     "relu": ([np.array([-np.inf, -1.5, 0.0, 0.5])], {}),
+    "relu6": ([np.array([-np.inf, -1.5, 0.0, 0.5, 5.5, 6.0, 6.5])], {}),
     "masked": ([n(B, T, D)], {"mask": padding[..., None]}),
+    "masked: a fill": ([n(B, T, D)], {"mask": padding[..., None], "fill": -6.0}),
     "sum": ([n(B, A, T)], {}),
     "sum: an axis": ([n(B, A, T)], {"axis": 1}),
     "sum: axes": ([n(B, A, T)], {"axis": (0, -1)}),
@@ -60,7 +65,11 @@ CASES = {                                           # op, or op: what is special
     "matmul: broadcast": ([n(B, 1, A, T), n(3, T, K)], {}),
     "linear": ([n(B, T, D), n(V, D), n(V)], {}),
     "linear: no bias": ([n(B, T, D), n(V, D), None], {}),
+    "grouped_linear": ([n(B, T, D), n(9, D // 3), n(9)], {"groups": 3}),
+    "grouped_linear: no bias": ([n(B, T, D), n(8, D // 2), None], {"groups": 2}),
+    "grouped_linear: one group": ([n(B, T, D), n(V, D), n(V)], {"groups": 1}),
     "embedding": ([n(V, D), rng.integers(0, 3, (B, T))], {}),
+    "embedding: one id": ([n(V, D), np.array([2])], {}),
     "softmax": ([n(B, A, T)], {}),
     "softmax: keys": ([n(B, A, T, T)], {"mask": keys}),
     "softmax: holes": ([n(B, A, T, T)], {"mask": holes}),
@@ -71,6 +80,11 @@ CASES = {                                           # op, or op: what is special
     "layer_norm: no residual": ([n(B, D), None, n(D), n(D)], {"eps": 0.1}),
     "bias_gelu": ([3 * n(B, T, D), n(D)], {}),
     "gelu": ([3 * n(B, T, D)], {}),
+    "gelu_new": ([3 * n(B, T, D)], {}),
+    "no_norm": ([n(B, T, D), n(B, T, D), n(D), n(D)], {}),
+    "no_norm: no residual": ([n(B, D), None, n(D), n(D)], {}),
+    "trigram": ([n(B, T, D)], {}),
+    "trigram: one token": ([n(B, 1, D)], {}),
     "dropout": ([n(B, A, T, T)], {"bits": bits, "rate": 0.3}),
     "project_heads": ([n(B, T, D), *projections], {"heads": A}),
     "scaled_product": ([n(B, A, T, K), n(B, A, T, K)], {}),
@@ -80,9 +94,23 @@ CASES = {                                           # op, or op: what is special
     "attention: bits alone": (qkv, {"bits": bits}),
     "attention: causal": (qkv, {"mask": np.tril(np.ones((T, T), bool))}),
     "attention: holes, dropout": (qkv, {"mask": holes, "bits": bits, "rate": 0.4}),
+    "lstm": (lstm, {}),
+    "lstm: reverse": (lstm, {"reverse": True}),
+    "lstm: padding": (lstm, {"mask": padding}),
+    "lstm: padding, reverse": (lstm, {"mask": padding, "reverse": True}),
+    "lstm: holes": (lstm, {"mask": np.array([[False, True, False, False, True], [False] * 5])}),
     "cross_entropy": ([n(6, V), np.array([3, -100, 0, 6, -100, 3])], {}),
     "cross_entropy: all": ([n(4, V), np.array([3, 0, 6, 3])], {}),
     "cross_entropy: none": ([n(2, V), np.array([-100, -100])], {}),
+    "smoothed_cross_entropy": ([n(6, V), np.array([3, -100, 0, 6, -100, 3])], {"smoothing": 0.2}),
+    "smoothed_cross_entropy: pad": ([n(6, V), np.array([3, -100, 2, 6, 1, 3])], {"smoothing": 0.2, "pad": 2}),
+    "smoothed_cross_entropy: kl": ([n(4, V), np.array([3, 0, -100, 6])], {"smoothing": 0.2, "constant": "kl"}),
+    "linear_cross_entropy": ([n(5, D), n(V, D), n(V), np.array([3, -100, 0, 6, 3])], {"rows_per_chunk": 2}),
+    "linear_cross_entropy: no bias": ([n(5, D), n(V, D), None, np.array([3, 1, 0, 6, -100])], {}),
+    "linear_kl_divergence": ([n(5, D), n(V, D), n(V), n(5, K), n(V, K), n(V)],
+                             {"row_weights": np.array([0.5, 0, 2, 1, 0.1]), "temperature": 2.5, "rows_per_chunk": 2}),
+    "linear_kl_divergence: no bias": ([n(5, D), n(V, D), None, n(5, K), n(V, K), None],
+                                      {"row_weights": np.array([0.3])}),
     "kl_divergence": ([n(B, A, T), n(B, A, T)], {"weight": n(B, A) ** 2 + 0.2}),
     "kl_divergence: holes": ([n(B, A, T, T), n(B, A, T, T)],
                              {"weight": padding[:, None] * n(B, 1, T) ** 2, "mask": holes, "temperature": 2.5}),
@@ -99,11 +127,19 @@ EMPTY = {                                           # the same with no sequence 
     "log_softmax": ([n(0, 3)], {"mask": np.ones((0, 3), bool)}),
     "layer_norm": ([n(0, T, D), n(0, T, D), n(D), n(D)], {"eps": 1e-12}),
     "bias_gelu": ([n(0, D), n(D)], {}),
+    "gelu_new": ([n(0, D)], {}),
+    "no_norm": ([n(0, T, D), n(0, T, D), n(D), n(D)], {}),
+    "trigram": ([n(0, T, D)], {}),
     "linear": ([n(0, T, D), n(V, D), n(V)], {}),
+    "grouped_linear": ([n(0, T, D), n(9, D // 3), n(9)], {"groups": 3}),
     "embedding": ([n(V, D), np.zeros((0, T), int)], {}),
     "project_heads": ([n(0, T, D), *projections], {"heads": A}),
     "attention": ([n(0, A, T, K)] * 3, {"mask": np.ones((0, 1, 1, T), bool)}),
+    "lstm": ([n(0, T, D), *lstm[1:]], {"mask": np.ones((0, T), bool)}),
     "cross_entropy": ([n(0, V), np.zeros(0, int)], {}),
+    "smoothed_cross_entropy": ([n(0, V), np.zeros(0, int)], {"smoothing": 0.2, "constant": "kl"}),
+    "linear_cross_entropy": ([n(0, D), n(V, D), n(V), np.zeros(0, int)], {}),
+    "linear_kl_divergence": ([n(0, D), n(V, D), n(V), n(0, K), n(V, K), n(V)], {"row_weights": n(0)}),
     "kl_divergence": ([n(0, T), n(0, T)], {"weight": n(0)}),
     "squared_error": ([n(0, T), n(0, T)], {"weight": n(0)}),
     "unit_norm": ([n(0, T)], {}),
@@ -111,6 +147,7 @@ EMPTY = {                                           # the same with no sequence 
     "matmul": ([n(0, T), n(T, K)], {}),
     "sum": ([n(0, T)], {"axis": 0}),
 }
+TEACHERS = {"kl_divergence": [1], "squared_error": [1], "linear_kl_divergence": [3, 4, 5]}        # they get no gradient
 OPERATORS = [                                       # (written alike for our Tensors and PyTorch's, arrays)
     (lambda x: (2.5 + x) * 3.0 - (x * 0.5 - 1.5) / 4.0 + 2.0 * x - (7.0 - x) + 2.5 / x, [n(A, T) ** 2 + 0.2]),
     (lambda x, y: x + y - x * y / (x - y), [n(B, A, T), n(A, 1)]),
@@ -162,7 +199,8 @@ def test_every_op_has_a_case():
 @every_case
 def test_value_and_gradients_are_pytorchs(name, choice):
     op, twin, inputs, settings = case(name)
-    teacher = [1] if name.partition(":")[0] in ("kl_divergence", "squared_error") else []
+    given = [i for i, x in enumerate(CASES[name][0]) if x is not None]
+    teacher = [given.index(i) for i in TEACHERS.get(name.partition(":")[0], []) if i in given]
     with kernels.use(choice):
         against_torch(op, as_torch(twin, settings), inputs, without_gradient=teacher, **settings)
 
@@ -240,7 +278,15 @@ def test_a_dropout_rate_is_below_one(rate):
     (lambda: ops.cross_entropy(n(2, 3), np.zeros(3, int)), r"logits \(2, 3\), labels \(3,\)"),
     (lambda: ops.kl_divergence(n(2, 3), n(2, 4), weight=n(2)), r"same shape: student \(2, 3\), teacher \(2, 4\)"),
     (lambda: ops.kl_divergence(n(2, 3), n(2, 3), weight=n(2), constant="ce"), "constant kl or cross-entropy, got 'ce'"),
-    (lambda: ops.squared_error(n(2, 3), n(2, 4), weight=n(2)), r"same shape: student \(2, 3\), teacher \(2, 4\)")])
+    (lambda: ops.squared_error(n(2, 3), n(2, 4), weight=n(2)), r"same shape: student \(2, 3\), teacher \(2, 4\)"),
+    (lambda: ops.cross_entropy(n(2, 3), np.array([-100, 3])), "labels from 0 to 2 or -100; got 3 in row 1"),
+    (lambda: ops.cross_entropy(n(2, 3), np.array([-1, 2])), "labels from 0 to 2 or -100; got -1 in row 0"),
+    (lambda: ops.embedding(n(4, 3), np.array([[0, 4]])), "ids from 0 to 3; got ids from 0 to 4"),
+    (lambda: ops.embedding(n(4, 3), np.array([-1, 3])), "ids from 0 to 3; got ids from -1 to 3"),
+    (lambda: ops.no_norm(n(2, 3), n(3), n(3), n(3)), r"one shape: x \(2, 3\), residual \(3,\)"),
+    (lambda: ops.layer_norm(n(2, 3), n(3), n(3), n(3), eps=0.1), r"one shape: x \(2, 3\), residual \(3,\)"),
+    (lambda: ops.grouped_linear(n(2, 6), n(4, 2), n(4), groups=2), r"weight \(F, D/2\) .* x \(2, 6\), weight \(4, 2\)"),
+    (lambda: ops.grouped_linear(n(2, 6), n(5, 3), n(5), groups=2), r"an F that 2 groups divide: .*weight \(5, 3\)")])
 def test_shapes_that_do_not_fit_are_named(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()

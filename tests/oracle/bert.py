@@ -30,27 +30,34 @@ def opened(directory, architecture, dtype="auto", **settings):
 
 def features(model, batch):
     """{(field, layer) or (field, None): array}, by the names of our Features, and (attention, l): the probabilities."""
-    return {place: x.detach().numpy() for place, x in _graph(model, batch).items()}
+    return {place: x.detach().numpy() for place, x in graph(model, batch).items()}
 
 
 def gradients(model, batch, upstream, labels=None):
-    """(loss, {their name without the `bert.` in front: gradient or None}) of sum_places <upstream, feature>.
+    """(loss, {their name without the body's prefix: gradient or None}) of sum_places <upstream, feature>.
 
-    With `labels`, one for each row of the logits and IGNORED at some, plus their mean cross-entropy.
+    With `labels`, one for each row of the logits and IGNORED at some, plus their mean cross-entropy; with the batch's
+    `next_sentence`, plus that of those.
     """
-    found = _graph(model, batch)
+    found = graph(model, batch)
     loss = sum((found[place] * torch.tensor(u).to(found[place].dtype)).sum() for place, u in upstream.items())
     if labels is not None:
         loss = loss + torch.nn.functional.cross_entropy(found["logits", None], torch.tensor(labels).long())
+    if batch.next_sentence is not None:
+        labels = torch.tensor(batch.next_sentence)
+        loss = loss + torch.nn.functional.cross_entropy(found["next_sentence", None], labels)
     parameters = dict(model.named_parameters())
     arrived = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    return loss.item(), {name.removeprefix("bert."): None if g is None else g.numpy()
+    return loss.item(), {name.removeprefix(f"{model.base_model_prefix}."): None if g is None else g.numpy()
                          for name, g in zip(parameters, arrived)}
 
 
 def own_loss(model, batch):
     """What the model itself calls its loss, given the labels of the batch."""
-    return model(**_inputs(batch), labels=torch.tensor(batch.labels).long()).loss.item()
+    labels = {"labels": torch.tensor(batch.labels).long()}
+    if batch.next_sentence is not None:
+        labels["next_sentence_label"] = torch.tensor(batch.next_sentence)
+    return model(**_inputs(batch), **labels).loss.item()
 
 
 def _inputs(batch):
@@ -59,10 +66,10 @@ def _inputs(batch):
             "token_type_ids": types}
 
 
-def _graph(model, batch):
+def graph(model, batch):
     """The features as torch tensors of one graph. queries, keys and values are caught where the linear layers make
     them; scores are their equation; logits of tokens are those at the batch's positions."""
-    body, caught, hooks = getattr(model, "bert", model), {}, []
+    body, caught, hooks = model.base_model, {}, []
     heads = model.config.num_attention_heads
     for l, layer in enumerate(body.encoder.layer):
         for name in ("query", "key", "value"):
@@ -83,8 +90,11 @@ def _graph(model, batch):
                   ("scores", l): queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5}
     if body.pooler is not None:
         found["pooled", None] = body.pooler(out.hidden_states[-1])
-    if "logits" in out:
-        logits = out.logits.flatten(0, 1) if out.logits.ndim == 3 else out.logits              # (N, V)
+    if "seq_relationship_logits" in out:
+        found["next_sentence", None] = out.seq_relationship_logits
+    logits = out.get("logits", out.get("prediction_logits"))
+    if logits is not None:
+        logits = logits.flatten(0, 1) if logits.ndim == 3 else logits                          # (N, V)
         found["logits", None] = logits if batch.positions is None else logits[torch.tensor(batch.positions)]
     return found
 

@@ -11,14 +11,16 @@ from torch.nn.functional import kl_div, log_softmax
 torch.set_num_threads(1)                            # for arrays this small, threads only wait for each other
 
 
-def transfer(student_x, student_y, teacher_x, teacher_y, mask):
+def transfer(student_x, student_y, teacher_x, teacher_y, mask, convention="paper"):
     """1/B sum_b 1/(A n_b) sum KL(teacher || student), one unpadded sequence at a time. Shapes: (B, A, T, K)."""
     total = 0
     for b, real in enumerate(mask):
-        log_q, log_p = (log_softmax(x[b][:, real] @ y[b][:, real].transpose(1, 2) / x.shape[3] ** 0.5, dim=2)
+        rows = torch.ones_like(real) if convention == "paddlenlp" else real
+        log_q, log_p = (log_softmax(x[b][:, rows] @ y[b][:, real].transpose(1, 2) / x.shape[3] ** 0.5, dim=2)
                         for x, y in ((student_x, student_y), (teacher_x, teacher_y)))
-        total = total + kl_div(log_q, log_p, log_target=True, reduction="sum") / (len(log_p) * int(real.sum()))
-    return total / len(mask)
+        divisor = {"paper": real.sum() * len(mask), "token": mask.sum(), "paddlenlp": mask.numel()}[convention]
+        total = total + kl_div(log_q, log_p, log_target=True, reduction="sum") / (len(log_p) * int(divisor))
+    return total
 
 
 def attention(student_q, student_k, student_v, teacher_q, teacher_k, teacher_v, mask):

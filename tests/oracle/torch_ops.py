@@ -43,6 +43,11 @@ def scaled_product(x, y):
     return x @ y.mT / x.shape[-1] ** 0.5
 
 
+def grouped_linear(x, weight, bias, groups):
+    y = F.conv1d(x.flatten(0, -2)[..., None], weight[..., None], bias, groups=groups)       # (N, F, 1)
+    return y.reshape(*x.shape[:-1], len(weight))
+
+
 def kl_divergence(student, teacher, weight, mask=None, temperature=1.0, constant="kl"):
     log_q, log_p = log_softmax(student / temperature, mask), log_softmax(teacher / temperature, mask)
     each = F.kl_div(log_q, log_p, reduction="none", log_target=True) if constant == "kl" else -log_p.exp() * log_q
@@ -61,8 +66,42 @@ def cross_entropy(logits, labels):
     return F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum")
 
 
+def smoothed_cross_entropy(logits, labels, smoothing, pad=None, constant="cross-entropy"):
+    if pad is None and constant == "cross-entropy":
+        return F.cross_entropy(logits, labels, ignore_index=-100, reduction="sum", label_smoothing=smoothing)
+    rows = (labels != -100) & (labels != (-100 if pad is None else pad))
+    V, labels = logits.shape[1], labels[rows]
+    r = torch.full((len(labels), V), smoothing / (V if pad is None else V - 2), dtype=logits.dtype)
+    r[torch.arange(len(labels)), labels] = 1 - smoothing + (smoothing / V if pad is None else 0)
+    if pad is not None:
+        r[:, pad] = 0
+    log_q = logits[rows].log_softmax(-1)
+    return F.kl_div(log_q, r, reduction="sum") if constant == "kl" else -(r * log_q).sum()
+
+
+def linear_cross_entropy(hidden, weight, bias, labels, rows_per_chunk=None):
+    return cross_entropy(F.linear(hidden, weight, bias), labels)
+
+
+def linear_kl_divergence(*hidden_weight_bias, row_weights, temperature=1.0, rows_per_chunk=None):
+    student, teacher = F.linear(*hidden_weight_bias[:3]), F.linear(*hidden_weight_bias[3:])
+    return kl_divergence(student, teacher, row_weights, temperature=temperature)
+
+
 def layer_norm(x, residual, gamma, beta, eps):
     return F.layer_norm(x if residual is None else x + residual, gamma.shape, gamma, beta, eps)
+
+
+def no_norm(x, residual, gamma, beta):
+    return torch.addcmul(beta, gamma, x if residual is None else x + residual)
+
+
+def gelu_new(x):
+    return F.gelu(x, approximate="tanh")
+
+
+def trigram(x):
+    return torch.cat([F.pad(x[:, 1:], (0, 0, 0, 1)), x, F.pad(x[:, :-1], (0, 0, 1, 0))], -1)
 
 
 def bias_gelu(x, bias):
@@ -73,8 +112,23 @@ def embedding(table, ids):
     return F.embedding(ids, table)
 
 
-def masked(x, mask):
-    return torch.where(mask, x, 0)
+def lstm(x, *weights, mask=None, reverse=False):
+    """Each sequence by itself and without its masked tokens; what was read of it so far is its state."""
+    mask = torch.ones(x.shape[:2], dtype=torch.bool) if mask is None else mask
+    nothing, states = x.new_zeros(1, 1, weights[1].shape[1]), []
+    for sequence, read in zip(x, mask):
+        sequence, read = (sequence.flip(0), read.flip(0)) if reverse else (sequence, read)
+        after = nothing[0]
+        if read.any():
+            out = torch.lstm(sequence[read][None], (nothing, nothing), weights, True, 1, 0.0, False, False, True)[0]
+            after = torch.cat([after, out[0]])
+        carried = after[read.cumsum(0)]                                                 # (T, H)
+        states.append(carried.flip(0) if reverse else carried)
+    return torch.stack(states)
+
+
+def masked(x, mask, fill=0):
+    return torch.where(mask, x, fill)
 
 
 def concatenate(*parts, axis=0):
@@ -106,4 +160,5 @@ def adamw(parameter, gradient, m, v, t, lr, beta1, beta2, eps, decay):
 
 add, subtract, multiply, divide, matmul = torch.add, torch.subtract, torch.multiply, torch.divide, torch.matmul
 negative, exp, log, sqrt, tanh, relu = torch.negative, torch.exp, torch.log, torch.sqrt, torch.tanh, torch.relu
-reshape, linear, gelu = torch.reshape, F.linear, F.gelu
+relu6 = F.relu6
+reshape, linear, gelu, absolute = torch.reshape, F.linear, F.gelu, torch.abs

@@ -14,12 +14,11 @@ from tinydistill.kernels.softmax import log_softmax
 def cross_entropy(logits, labels, ignored):
     """Returns the sum and its gradient, which comes out of the same pass."""
     xp = xp_of(logits)
-    counted = labels != ignored
-    safe = xp.where(counted, labels, 0)
-    log_q = log_softmax(xp.where(counted[:, None], logits, 0), None)
-    onehot = xp.arange(logits.shape[-1]) == safe[:, None]               # (N, V)
-    value = -xp.where(onehot & counted[:, None], log_q, 0).sum()
-    return value, xp.where(counted[:, None], xp.exp(log_q) - onehot, 0)
+    counted = (labels != ignored)[:, None]                              # (N, 1)
+    onehot = counted & (xp.arange(logits.shape[-1]) == labels[:, None])                 # (N, V)
+    log_q = log_softmax(xp.where(counted, logits, 0), None)
+    value = -xp.where(onehot, log_q, 0).sum()
+    return value, xp.where(counted, xp.exp(log_q) - onehot, 0)
 
 
 # ---------------------------------------------------------------- fused NumPy: the shifted logits become the gradient
@@ -28,8 +27,6 @@ def cross_entropy_numpy(logits, labels, ignored):
     """The same in one (N, V) buffer: -log q_y = log sum_k e^(x_k) - x_y, then e^x / sum is scaled where it stands."""
     rows = np.flatnonzero(labels != ignored)
     gradient = np.zeros_like(logits) if len(rows) < len(labels) else np.empty_like(logits)
-    if len(rows) == 0:
-        return logits.dtype.type(0), gradient
     x = logits if len(rows) == len(labels) else logits[rows]
     shifted = x - x.max(axis=-1, keepdims=True)
     chosen = shifted[np.arange(len(rows)), labels[rows]]

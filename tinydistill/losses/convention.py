@@ -25,6 +25,7 @@ class Convention:
     divisor: "sequence": each sequence by its own number of rows, then the batch by B; "row": the batch by all rows that
     count; "element": by all rows that count times the entries of a row; "none": a sum.
     temperature_squared: whether a loss softened by T is multiplied by T^2.
+    epsilon: what published code adds to the divisor lest it be 0.
     constant: "kl" is KL(p || q), "cross-entropy" adds the teacher's entropy: the same gradient, another value.
     source: who computes it so.
     """
@@ -34,6 +35,7 @@ class Convention:
     divisor: str = "sequence"
     temperature_squared: bool = True
     constant: str = "kl"
+    epsilon: float = 0
     source: str = ""
 
     def __post_init__(self):
@@ -46,6 +48,8 @@ class Convention:
 
     def counted(self, mask, labelled=None):
         """The rows that count, bool, of the shape of mask (B, T), True at real tokens; labelled (B, T), where it matters."""
+        if self.rows == "labelled" and labelled is None:
+            raise ValueError("need labels: only rows that have one count in this convention")
         if self.rows == "labelled":
             return labelled
         return mask if self.rows == "real" else xp_of(mask).ones_like(mask)
@@ -54,7 +58,8 @@ class Convention:
         """What a term counts on the global batch before it is split: sequences, rows that count, or 1."""
         if self.divisor == "none":
             return 1
-        return sequences(mask) if self.divisor == "sequence" else int(self.counted(mask, labelled).sum())
+        counted = sequences(mask) if self.divisor == "sequence" else int(self.counted(mask, labelled).sum())
+        return counted + self.epsilon
 
     def row_weights(self, mask, divisor, dtype, labelled=None):
         """(B, T): what the value of each row is multiplied by, so that their sum is the loss. 0 where a row is out.

@@ -24,8 +24,12 @@ class Term:
     loss of the whole.
     reads, teacher_reads: fields of Features; those of layers are read on `pairs`, (student layer, teacher layer) each.
     conventions: what the loss can be computed as, by name; convention: the name of the one in force.
-    projection: name of the learned map from student to teacher width that the loss is computed through, "" for none;
+    projection: name of the learned map from student to teacher width that the loss is computed through, "" for none, or
+    a tuple of names where it takes several at once;
     projection_each: a map of its own for each pair, NAME.0, NAME.1 ..., instead of one for all; projection_bias: y = x W^T + b.
+    reads_parameters: the loss gets {name: Tensor}, a model's parameters, in the place of Features, and reads no field.
+    relation_heads: how many heads the width is cut into anew where relations are compared; 0: as many as the teacher has.
+    smoothing: eps of label smoothing.
     paper, equation: where it is printed. notes: what a reader has to know, such as "unverified".
     """
 
@@ -40,9 +44,12 @@ class Term:
     convention: str = "paper"
     pairs: tuple = LAST
     temperature: float = 1.0
-    projection: str = ""
+    relation_heads: int = 0
+    smoothing: float = 0.1
+    projection: str | tuple = ""
     projection_each: bool = False
     projection_bias: bool = False
+    reads_parameters: bool = False
     notes: str = ""
 
     def __call__(self, student, teacher, batch, divisor, projections=None):
@@ -76,9 +83,9 @@ class Term:
 
     @property
     def projection_names(self):
-        """The learned map of each pair, by name."""
-        if not self.projection:
-            return ()
+        """The learned map of each pair, by name; or all maps of a loss that takes several."""
+        if not self.projection or isinstance(self.projection, tuple):
+            return self.projection or ()
         return tuple(f"{self.projection}.{i}" if self.projection_each else self.projection for i in range(len(self.pairs)))
 
     def on(self, pairs):

@@ -2,7 +2,9 @@
 
 from tinydistill.nn.attention import SelfAttention
 from tinydistill.nn.encoder import EncoderLayer, FeedForward
-from tinydistill.nn.layers import Dropout, Embedding, LayerNorm, Linear
+from tinydistill.nn.layers import Dropout, Embedding, GroupedLinear, LayerNorm, Linear, NoNorm
+from tinydistill.nn.lstm import BidirectionalLstm, Lstm
 from tinydistill.nn.module import Module
 
-__all__ = ["Dropout", "Embedding", "EncoderLayer", "FeedForward", "LayerNorm", "Linear", "Module", "SelfAttention"]
+__all__ = ["BidirectionalLstm", "Dropout", "Embedding", "EncoderLayer", "FeedForward", "GroupedLinear", "LayerNorm",
+           "Linear", "Lstm", "Module", "NoNorm", "SelfAttention"]

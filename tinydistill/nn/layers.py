@@ -13,14 +13,28 @@ def parameter(shape, fill=0.0):
 
 
 class Linear(Module):
-    """y = x W^T + b. Shapes: weight (outputs, inputs), bias (outputs,)."""
+    """y = x W^T + b. Shapes: weight (outputs, inputs), bias (outputs,) or None."""
 
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs, outputs, bias=True):
         self.weight = parameter((outputs, inputs))
-        self.bias = parameter((outputs,))
+        self.bias = parameter((outputs,)) if bias else None
 
     def __call__(self, x):
         return ops.linear(x, self.weight, self.bias)
+
+
+class GroupedLinear(Linear):
+    """The same in groups: outputs of a group read the inputs of that group alone, as a 1x1 convolution in groups does.
+
+    Shapes: weight (outputs, inputs/groups), bias (outputs,).
+    """
+
+    def __init__(self, inputs, outputs, groups):
+        super().__init__(inputs // groups, outputs)
+        self.groups = groups
+
+    def __call__(self, x):
+        return ops.grouped_linear(x, self.weight, self.bias, groups=self.groups)
 
 
 class LayerNorm(Module):
@@ -33,6 +47,17 @@ class LayerNorm(Module):
 
     def __call__(self, x, residual=None):
         return ops.layer_norm(x, residual, self.weight, self.bias, eps=self.eps)
+
+
+class NoNorm(Module):
+    """y = weight * (x + residual) + bias: what MobileBERT has in place of a layer norm."""
+
+    def __init__(self, width):
+        self.weight = parameter((width,), fill=1.0)
+        self.bias = parameter((width,))
+
+    def __call__(self, x, residual=None):
+        return ops.no_norm(x, residual, self.weight, self.bias)
 
 
 class Embedding(Module):

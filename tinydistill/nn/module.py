@@ -29,10 +29,13 @@ class Module:
     def parameters(self):
         return list(self.named_parameters().values())
 
-    def initialise(self, seed, std):
-        """Draw every matrix from N(0, std^2), each by its own name; vectors keep what they were made with."""
+    def initialise(self, seed, std, prefixes=("",)):
+        """Draw every matrix from N(0, std^2), each by its own name; vectors keep what they were made with.
+
+        prefixes: only matrices whose names begin with one of these.
+        """
         for name, parameter in self.named_parameters().items():
-            if parameter.ndim >= 2:
+            if parameter.ndim >= 2 and name.startswith(tuple(prefixes)):
                 drawn = generator(seed, stream(name)).standard_normal(parameter.shape) * std
                 parameter.array = drawn.astype(parameter.dtype)
         return self
@@ -49,15 +52,19 @@ class Module:
 
     def load(self, arrays):
         """Take every parameter from `arrays` {name: NumPy array}: the same names and shapes, or a Problem that names them."""
-        parameters = self.named_parameters()
-        missing, unexpected = sorted(parameters.keys() - arrays.keys()), sorted(arrays.keys() - parameters.keys())
-        if missing or unexpected:
-            raise Problem(f"the weights do not fit this model: missing {missing[:3] or 'none'}, "
-                          f"unexpected {unexpected[:3] or 'none'}")
-        for name, parameter in parameters.items():
-            if arrays[name].shape != parameter.shape:
-                raise Problem(f"the weights do not fit this model: {name} needs shape {parameter.shape}, "
-                              f"got {arrays[name].shape}")
-        for name, parameter in parameters.items():
-            parameter.array = asarray(np.array(arrays[name], parameter.dtype), like=parameter.array)
+        load_parameters(self.named_parameters(), arrays)
         return self
+
+
+def load_parameters(parameters, arrays):
+    """Give {name: Tensor} the values of {name: NumPy array}: the same names and shapes, or a Problem that names them."""
+    missing, unexpected = sorted(parameters.keys() - arrays.keys()), sorted(arrays.keys() - parameters.keys())
+    if missing or unexpected:
+        raise Problem(f"the weights do not fit this model: missing {missing[:3] or 'none'}, "
+                      f"unexpected {unexpected[:3] or 'none'}")
+    for name, parameter in parameters.items():
+        if arrays[name].shape != parameter.shape:
+            raise Problem(f"the weights do not fit this model: {name} needs shape {parameter.shape}, "
+                          f"got {arrays[name].shape}")
+    for name, parameter in parameters.items():
+        parameter.array = asarray(np.array(arrays[name], parameter.dtype), like=parameter.array)

@@ -5,24 +5,33 @@ K head size, F feed-forward size, V vocabulary, L teacher layers, M student laye
 """
 
 from tinydistill.ops.attention import attention, project_heads, scaled_product
+from tinydistill.ops.chunked import linear_cross_entropy, linear_kl_divergence
 from tinydistill.ops.cross_entropy import cross_entropy
 from tinydistill.ops.divergence import kl_divergence
 from tinydistill.ops.dropout import dropout
-from tinydistill.ops.elementary import (add, divide, exp, log, masked, multiply, negative, relu, sqrt, subtract, tanh)
+from tinydistill.ops.elementary import (absolute, add, divide, exp, log, masked, multiply, negative, relu, relu6, sqrt,
+                                        subtract, tanh)
 from tinydistill.ops.embedding import embedding
-from tinydistill.ops.gelu import bias_gelu, gelu
+from tinydistill.ops.gelu import bias_gelu, gelu, gelu_new
+from tinydistill.ops.grouped_linear import grouped_linear
+from tinydistill.ops.label_smoothing import smoothed_cross_entropy
 from tinydistill.ops.layer_norm import layer_norm
 from tinydistill.ops.linear import linear, matmul
+from tinydistill.ops.lstm import lstm
+from tinydistill.ops.no_norm import no_norm
 from tinydistill.ops.shapes import concatenate, mean, reshape, sum, take, transpose
 from tinydistill.ops.softmax import log_softmax, softmax
 from tinydistill.ops.squared_error import squared_error
+from tinydistill.ops.trigram import trigram
 from tinydistill.ops.unit_norm import unit_norm
 from tinydistill.tensor import Tensor
 
-__all__ = ["add", "attention", "bias_gelu", "concatenate", "cross_entropy", "divide", "dropout", "embedding", "exp",
-           "gelu", "kl_divergence", "layer_norm", "linear", "log", "log_softmax", "masked", "matmul", "mean",
-           "multiply", "negative", "project_heads", "relu", "reshape", "scaled_product", "softmax", "sqrt", "squared_error",
-           "subtract", "sum", "take", "tanh", "transpose", "unit_norm"]
+__all__ = ["absolute", "add", "attention", "bias_gelu", "concatenate", "cross_entropy", "divide", "dropout",
+           "embedding", "exp", "gelu", "gelu_new", "grouped_linear", "kl_divergence", "layer_norm", "linear",
+           "linear_cross_entropy", "linear_kl_divergence", "log", "log_softmax", "lstm", "masked", "matmul", "mean",
+           "multiply", "negative", "no_norm", "project_heads", "relu", "relu6", "reshape", "scaled_product",
+           "smoothed_cross_entropy", "softmax", "sqrt", "squared_error", "subtract", "sum", "take", "tanh", "transpose",
+           "trigram", "unit_norm"]
 
 # What a Tensor understands as operators and methods.
 Tensor.__add__ = Tensor.__radd__ = add

@@ -40,6 +40,12 @@ def negative(x):
 
 
 @op
+def absolute(x):
+    xp = xp_of(x)
+    return xp.abs(x), lambda dy: (dy * xp.sign(x),)                     # 0 at 0
+
+
+@op
 def exp(x):
     y = xp_of(x).exp(x)
     return y, lambda dy: (dy * y,)
@@ -68,7 +74,13 @@ def relu(x):
 
 
 @op
-def masked(x, *, mask):
-    """x where the mask is True, exactly 0 elsewhere: a product would keep a NaN. The mask broadcasts against x."""
+def relu6(x):
+    """min(max(x, 0), 6): a relu whose outputs eight bits can hold."""
+    return xp_of(x).clip(x, 0, 6), lambda dy: (dy * ((x > 0) & (x < 6)),)
+
+
+@op
+def masked(x, *, mask, fill=0):
+    """x where the mask is True, `fill` elsewhere: a product would keep a NaN. The mask broadcasts against x."""
     xp = xp_of(x)
-    return xp.where(mask, x, 0), lambda dy: (xp.where(mask, dy, 0),)
+    return xp.where(mask, x, fill), lambda dy: (xp.where(mask, dy, 0),)

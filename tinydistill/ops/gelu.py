@@ -1,4 +1,4 @@
-"""GELU in its exact form. Equations: `kernels/gelu.py`."""
+"""GELU in its exact form, and in its tanh form. Equations: `kernels/gelu.py`, `kernels/gelu_new.py`."""
 
 from tinydistill import kernels
 from tinydistill.tensor import op
@@ -23,4 +23,14 @@ def bias_gelu(x, bias):
 def gelu(x):
     """gelu(x) = x Phi(x)."""
     y, derivative = kernels.of(x).bias_gelu(x, 0)
+    return y, lambda dy: (dy * derivative,)
+
+
+@op
+def gelu_new(x):
+    """gelu_new(x) = x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2: what Google's BERT calls gelu.
+
+    Source: Hendrycks and Gimpel 2016, section 2; google-research/bert modeling.py.
+    """
+    y, derivative = kernels.of(x).gelu_new(x)
     return y, lambda dy: (dy * derivative,)

@@ -1,4 +1,4 @@
-"""The loss with labels in PyTorch: its own cross_entropy, which knows -100 as well."""
+"""The losses with labels in PyTorch: its own cross_entropy, which knows -100 as well."""
 
 from torch.nn.functional import cross_entropy
 

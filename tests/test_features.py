@@ -20,10 +20,11 @@ def batch(B=5, T=4, **fields):
 # ---------------------------------------------------------------- Batch
 
 def test_a_batch_moves_whole_but_its_row_numbers_stay(xp):
-    whole = batch(labels=rng.integers(0, 3, 5), positions=np.array([1, 6]), rows=np.arange(10, 15))
+    whole = batch(labels=rng.integers(0, 3, 5), positions=np.array([1, 6]), rows=np.arange(10, 15),
+                  next_sentence=rng.integers(0, 2, 5))
     moved = whole.to(xp)
     assert len(moved) == 5 and moved.token_types is None and moved.rows is whole.rows
-    for name in ("ids", "mask", "labels", "positions"):
+    for name in ("ids", "mask", "labels", "positions", "next_sentence"):
         assert isinstance(getattr(moved, name), xp.ndarray)
         np.testing.assert_array_equal(to_host(getattr(moved, name)), getattr(whole, name))
 
@@ -32,10 +33,11 @@ def test_a_batch_moves_whole_but_its_row_numbers_stay(xp):
 def test_the_parts_of_a_split_are_the_batch(shards):
     B, T = 5, 4
     whole = batch(B, T, token_types=rng.integers(0, 2, (B, T)), labels=rng.integers(0, 30, (B, T)),
-                  positions=np.array([0, 3, 4, 7, 13, 19]), rows=np.array([4, 9, 2, 7, 30]))
+                  positions=np.array([0, 3, 4, 7, 13, 19]), rows=np.array([4, 9, 2, 7, 30]),
+                  next_sentence=np.array([0, 1, 1, 0, 1]))
     parts = whole.split(shards)
     assert len(parts) == min(shards, B) and max(map(len, parts)) - min(map(len, parts)) <= 1
-    for name in ("ids", "mask", "token_types", "labels", "rows"):
+    for name in ("ids", "mask", "token_types", "labels", "rows", "next_sentence"):
         np.testing.assert_array_equal(np.concatenate([getattr(p, name) for p in parts]), getattr(whole, name))
     read = [p.ids.reshape(-1)[p.positions] for p in parts]
     np.testing.assert_array_equal(np.concatenate(read), whole.ids.reshape(-1)[whole.positions])
@@ -44,7 +46,8 @@ def test_the_parts_of_a_split_are_the_batch(shards):
 def test_a_split_numbers_the_rows_of_a_batch_that_has_no_numbers():
     parts = batch(5).split(2)
     assert [p.rows.tolist() for p in parts] == [[0, 1, 2], [3, 4]]
-    assert all(p.labels is None and p.positions is None and p.token_types is None for p in parts)
+    for name in ("labels", "positions", "token_types", "next_sentence"):
+        assert all(getattr(part, name) is None for part in parts)
 
 
 def test_a_batch_cannot_be_changed():
@@ -65,7 +68,7 @@ def test_needs_of_several_losses_join():
 
 def test_needs_know_only_the_features_there_are():
     assert PER_LAYER + PER_MODEL == tuple(f.name for f in dataclasses.fields(Features))[3:]
-    with pytest.raises(ValueError, match="need a feature out of hidden, scores, .*, logits; got attention"):
+    with pytest.raises(ValueError, match="need a feature out of hidden, .*, logits, next_sentence; got attention"):
         Needs.of(attention=[0])
 
 
@@ -87,7 +90,8 @@ def test_a_layer_the_model_does_not_have(layer):
     (Needs.of(queries=[1]), (1, False)), (Needs.of(keys=[-1], values=[0]), (3, False)),
     (Needs.of(scores=[2]), (2, False)), (Needs.of(hidden=[2]), (2, True)),
     (Needs.of(hidden=[2], queries=[2]), (2, True)), (Needs.of(hidden=[1], queries=[2]), (2, False)),
-    (Needs.of(logits=True), (3, True)), (Needs.of(pooled=True, queries=[-1]), (3, True))])
+    (Needs.of(logits=True), (3, True)), (Needs.of(next_sentence=True), (3, True)),
+    (Needs.of(pooled=True, queries=[-1]), (3, True))])
 def test_a_pass_goes_as_far_as_somebody_reads(needs, extent):
     assert needs.extent(4) == extent
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from gradcheck import assert_within
-from oracle import training as oracle
+from oracle import bert
+from oracle import ten_steps as oracle
 from tinydistill import hub
 from tinydistill.errors import Problem, Stopped
 from tinydistill.tensor import Tensor
@@ -24,19 +25,20 @@ from toys import MINILM, RECIPE, Memory, batch_at, toy
 
 # ---------------------------------------------------------------- against PyTorch, and against itself
 
-def test_ten_steps_of_minilm_equal_pytorchs():
+def test_ten_steps_of_minilm_equal_pytorchs(tmp_path):
     student, teacher = (toy(*size, dropout=0.0, attention_dropout=0.0) for size in ((8, 2, 0), (12, 3, 1)))
-    twins = [oracle.bert(model.config, model.arrays()) for model in (student, teacher)]
-    memory = Memory()
+    theirs, taught = (bert.twin(model, tmp_path / part) for part, model in (("student", student), ("teacher", teacher)))
+    memory, objective = Memory(), oracle.OBJECTIVES["minilm"][0]
     train(student, MINILM, RECIPE, batch_at, teacher=teacher, directory=memory, log_every=1, quiet=True)
-    values, theirs = oracle.minilm_steps(*twins, map(batch_at, range(10)), RECIPE)
-    for line, (at, vr) in zip(memory.lines, values, strict=True):
-        assert_within([line["minilm.attention"], line["minilm.value_relation"]], [at, vr], 1e-9 * at)
+    values = oracle.steps(objective, theirs, taught, {}, map(batch_at, range(10)), RECIPE)
+    for line, want in zip(memory.lines, values, strict=True):
+        assert_within([line[name] for name in want], list(want.values()), 1e-9 * want["loss"])
     assert {line["gradient_norm"] > RECIPE.clip for line in memory.lines} == {True, False}      # clipped, and not
+    want = oracle.arrays_of(dict(theirs.named_parameters()))
     for name, array in student.arrays().items():
-        want = theirs[hub.their_name(name)]
+        their = want[hub.their_name(name)]
         # A key bias has derivative 0, so it is rounding over Adam's eps of 1e-6, times the rate.
-        assert_within(array, want, 1e-9 * np.abs(want).max() + 1e-10 * name.endswith("key.bias"), name)
+        assert_within(array, their, 1e-9 * np.abs(their).max() + 1e-10 * name.endswith("key.bias"), name)
 
 
 def fingerprint(model):

@@ -1,32 +1,48 @@
-"""Methods as data: their stages, recipes and needs, and the numbers that the papers state."""
+"""Methods as data: the lists of methods and terms, their stages, and the plan for a pair of models.
+
+What cannot work is in test_method_pairs.py, the numbers that papers state in test_recipes.py, the runs in
+test_method_runs.py.
+"""
 
 import json
+import re
 from dataclasses import FrozenInstanceError
 
 import pytest
 
+from method_toys import CASES, models
 from tinydistill import methods
 from tinydistill.errors import WrongUsage
 from tinydistill.features import Needs
 from tinydistill.losses import TERMS, hard_labels, minilm
 from tinydistill.methods import METHODS, bert
-from tinydistill.methods.minilm import equal_heads
-from tinydistill.methods.stage import Method, Recipe, Stage
+from tinydistill.methods.stage import EACH_LAYER, MASKED, READS, TASK, TEXT, Method, Ramp, Recipe, Stage
+from tinydistill.methods.start import STARTS
 from tinydistill.students.configs import parse
+from tinydistill.training.optimizers import OPTIMIZERS
+from tinydistill.training.schedules import SCHEDULES
 
-STAGES = {"bert pretrain": bert.pretrain, "bert finetune": bert.finetune} | {
-    f"{name} {stage.name}": stage for name, method in METHODS.items() for stage in method.stages}
+each_method = pytest.mark.parametrize("name", METHODS)
+STAGES = {f"{name}, {stage.name}": stage for name, case in CASES.items()
+          for stage in (*case.of.stages(case.task, **case.settings), *case.plan(*models(case)))}
+STAGES |= {f"bert, {name}": getattr(bert, name) for name in ("pretrain", "pretrain_pairs", "finetune")}
 each_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 
+# Terms that stand beside the methods: for stages of one's own, and for checking somebody else's numbers.
+OF_NO_METHOD = {
+    "distilbert.logits_mse", "label_smoothing", "label_smoothing.unilm", "mobilebert.feature_map",
+    "mobilebert.feature_map_normalised", "mobilebert.mean_transfer", "mobilebert.variance_transfer",
+    "mobilebert.attention", "mobilebert.pretraining", "shared_projection.down", "shared_projection.up",
+    "soft_labels.tokens", "soft_labels.span"}
 
-# ---------------------------------------------------------------- every method
+
+# ---------------------------------------------------------------- the lists
 
 def test_methods_are_found_by_their_names():
-    assert "minilm" in METHODS
     for name, method in METHODS.items():
         assert methods.get(name) is method and method.name == name
-        assert any(year in method.paper for year in map(str, range(2014, 2025))) and method.stages
-        assert len({stage.name for stage in method.stages}) == len(method.stages)
+        assert re.fullmatch(r"[a-z0-9-]+", name) and re.search(r"\b20[12]\d\b", method.paper)
+        assert method.start in STARTS and (method.on_text or method.on_task)
 
 
 def test_an_unknown_method_is_one_line_with_those_there_are():
@@ -35,40 +51,76 @@ def test_an_unknown_method_is_one_line_with_those_there_are():
     assert error.value.exit_code == 2
 
 
+def test_every_term_belongs_to_a_method_or_is_named_here():
+    used = {term.name for stage in STAGES.values() for _, term in stage.terms + stage.official}
+    assert used | OF_NO_METHOD == TERMS.keys() and not used & OF_NO_METHOD
+
+
+# ---------------------------------------------------------------- stages
+
 @each_stage
-def test_a_stage_has_weighted_registered_terms_and_needs_what_they_need(stage):
-    assert stage.terms and all(weight > 0 and TERMS[term.name] is term for weight, term in stage.terms)
-    assert len({term.name for _, term in stage.terms}) == len(stage.terms)          # metrics go by name
+def test_a_stage_has_registered_terms_with_weights_and_needs_what_they_need(stage):
+    for terms in filter(None, (stage.terms, stage.official)):
+        assert len({term.name for _, term in terms}) == len(terms)                      # metrics go by name
+        for weight, term in terms:
+            assert min(weight.start, weight.end) > 0 if isinstance(weight, Ramp) else weight > 0
+            registered = TERMS[term.name]
+            assert term.loss is registered.loss and term.count is registered.count and term.reads == registered.reads
+            assert term.conventions == registered.conventions and term.convention in term.conventions
+            assert not term.reads_parameters
     for wanted, kind in ((stage.student_needs, "student_needs"), (stage.teacher_needs, "teacher_needs")):
         assert wanted.wanted == {pair for _, term in stage.terms for pair in getattr(term, kind).wanted}
-    assert stage.student_needs != Needs()
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_asks_something_of_its_teacher(name):
-    assert all(stage.teacher_needs != Needs() for stage in METHODS[name].stages)
+    assert stage.student_needs != Needs() and stage.reads in READS and stage.each_layer in EACH_LAYER
+    assert ("logits" in stage.student_needs) <= (stage.head != "none")
+    assert stage.head in {TEXT: ("none",), TASK: ("none", "task")}.get(stage.reads, ("masked-lm", "pretraining"))
 
 
 @each_stage
-def test_a_stage_has_a_recipe_as_published_and_one_for_a_laptop(stage):
-    assert stage.recipes.keys() >= {"paper", "laptop"}
+def test_a_stage_has_recipes_that_can_be_run_and_kept(stage):
+    assert {"paper", "laptop"} <= stage.recipes.keys() <= {"paper", "official", "laptop"}
     for recipe in stage.recipes.values():
-        assert 0 <= recipe.warmup < recipe.steps and recipe.batch_size > 0 and 0 < recipe.learning_rate < 0.1
+        assert 0 <= recipe.warmup < recipe.steps and recipe.batch_size > 0 and recipe.learning_rate > 0
         assert 0 < recipe.beta1 < recipe.beta2 < 1 and recipe.eps > 0 and recipe.decay >= 0 and recipe.clip >= 0
-        assert Recipe(**json.loads(json.dumps(recipe.as_dict()))) == recipe         # run.json holds all of it
+        assert recipe.learning_rate < 0.1 or (recipe.optimizer, recipe.learning_rate) == ("adadelta", 1.0)
+        assert recipe.optimizer in OPTIMIZERS and recipe.schedule in SCHEDULES and recipe.epochs >= 0
+        assert Recipe(**json.loads(json.dumps(recipe.as_dict()))) == recipe             # run.json holds all of it
     laptop, paper = stage.recipes["laptop"], stage.recipes["paper"]
     assert laptop.steps * laptop.batch_size * laptop.max_length < 1e7 and laptop.max_length <= paper.max_length
+    assert not laptop.epochs or laptop.epochs <= paper.epochs
+    assert (stage.reads == TASK) <= all(recipe.epochs for recipe in stage.recipes.values())    # its rows are counted
+
+
+@pytest.mark.parametrize("wrong", [{"reads": "anything"}, {"head": "tails"}, {"each_layer": "some"}])
+def test_a_stage_of_an_unknown_kind_cannot_be_made(wrong):
+    (name, value), = wrong.items()
+    with pytest.raises(ValueError, match=f"^need {name} out of .*got '{value}'$"):
+        Stage("wrong", (), {}, **wrong)
+
+
+def test_a_stage_with_two_terms_asks_for_both():
+    stage = Stage("both", ((1.0, minilm.attention), (0.5, hard_labels.masked_lm)), {})
+    assert stage.student_needs == Needs.of(queries=[-1], keys=[-1], logits=True)
+    assert stage.teacher_needs == Needs.of(queries=[-1], keys=[-1])
+
+
+def test_a_weight_goes_in_a_straight_line_from_the_first_step_to_the_last():
+    ramp = Ramp(4.0, 1.0)
+    assert [ramp.at(step, 4) for step in range(4)] == [4.0, 3.0, 2.0, 1.0] and ramp.at(0, 1) == 4.0
+    stage = Stage("ramped", ((0.5, minilm.attention), (ramp, minilm.value_relation)), {})
+    assert stage.weights(0, 7) == [0.5, 4.0] and stage.weights(3, 7) == [0.5, 2.5] and stage.weights(6, 7) == [0.5, 1.0]
 
 
 def test_what_a_recipe_leaves_out_is_what_bert_did():
     assert Recipe(steps=1, batch_size=1, learning_rate=1.0).as_dict() == {
         "steps": 1, "batch_size": 1, "learning_rate": 1.0, "warmup": 0, "beta1": 0.9, "beta2": 0.999, "eps": 1e-6,
-        "decay": 0.01, "clip": 1.0, "max_length": 128}
-    assert not Method("free", "", (), None).equal_heads
+        "decay": 0.01, "clip": 1.0, "max_length": 128, "optimizer": "adamw", "schedule": "linear", "epochs": 0,
+        "layer_decay": 1.0}
+    free = Method("free", "")
+    assert not free.equal_heads and free.start == "random" and free.check(None, None, any=1) is None
 
 
-@pytest.mark.parametrize("data", [minilm.attention, METHODS["minilm"], bert.pretrain, bert.pretrain.recipes["paper"]],
-                         ids=lambda data: type(data).__name__)
+@pytest.mark.parametrize("data", [minilm.attention, METHODS["minilm"], bert.pretrain, Ramp(1.0, 2.0),
+                                  bert.pretrain.recipes["paper"]], ids=lambda data: type(data).__name__)
 def test_data_cannot_be_changed_in_passing(data):
     with pytest.raises(FrozenInstanceError):
         setattr(data, next(iter(vars(data))), "another")
@@ -78,58 +130,80 @@ def test_a_recipe_changes_where_it_is_told_to():
     recipe = Recipe(steps=1000, batch_size=32, learning_rate=1e-3, warmup=100)
     assert recipe.but() == recipe.but(steps=None, learning_rate=None) == recipe
     assert recipe.but(learning_rate=0.5) == Recipe(1000, 32, 0.5, 100)
-    assert recipe.but(steps=50) == Recipe(50, 32, 1e-3, warmup=5)                   # the warm-up keeps its share
+    assert recipe.but(steps=50) == Recipe(50, 32, 1e-3, warmup=5)                       # the warm-up keeps its share
     assert recipe.but(steps=50, warmup=20) == Recipe(50, 32, 1e-3, warmup=20)
     assert recipe.but(steps=50, warmup=0) == Recipe(50, 32, 1e-3, warmup=0)
     assert recipe.warmup == 100
 
 
-def test_a_stage_with_two_terms_asks_for_both():
-    stage = Stage("both", ((1.0, minilm.attention), (0.5, hard_labels.masked_lm)), {})
-    assert stage.student_needs == Needs.of(queries=[-1], keys=[-1], logits=True)
-    assert stage.teacher_needs == Needs.of(queries=[-1], keys=[-1])
+# ---------------------------------------------------------------- plans
+
+def pairs_of(stage):
+    """The pairs of layers of a stage whose terms of layers all have the same."""
+    (pairs,) = {term.pairs for _, term in stage.terms if "logits" not in term.reads}
+    return pairs
 
 
-# ---------------------------------------------------------------- MiniLM, section 4.1
-
-def test_minilm_is_its_two_losses_with_weight_one_on_the_last_layers():
-    stage, = METHODS["minilm"].stages
-    assert stage.terms == ((1.0, minilm.attention), (1.0, minilm.value_relation))   # equation 10
-    assert stage.student_needs == stage.teacher_needs == Needs.of(queries=[-1], keys=[-1], values=[-1])
-    assert stage.teacher_needs.extent(12) == (11, False)                # its last layer's projections
-
-
-def test_minilms_recipe_is_the_papers():
-    recipe = METHODS["minilm"].stages[0].recipes["paper"]
-    assert (recipe.steps, recipe.batch_size, recipe.max_length) == (400_000, 256, 512)
-    assert (recipe.learning_rate, recipe.warmup, recipe.decay) == (3e-4, 4_000, 0.01)
-    assert (recipe.beta1, recipe.beta2) == (0.9, 0.999)
-    assert parse("6x384").dropout == 0.1
-
-
-def test_minilm_needs_equal_head_counts_and_says_what_to_write():
-    method, teacher = METHODS["minilm"], parse("bert-base")
-    assert method.equal_heads and method.check is equal_heads
-    for size in ("6x384", "3x384", "6x768", "4x312", "2x120x12"):       # depth, width and head size are free
-        method.check(parse(size), teacher)
-    for size, advice in (("3x384x6", "3x384x12"), ("2x128x2", "2x132x12"), ("1x4x2", "1x12x12")):   # one that works
-        heads = parse(size).heads
-        with pytest.raises(WrongUsage, match=f"minilm needs the same number of attention heads: student {heads}, "
-                                             f"teacher 12; write the student as {advice}, or without heads") as error:
-            method.check(parse(size), teacher)
-        assert error.value.exit_code == 2
-        method.check(parse(advice), teacher)
+@pytest.mark.parametrize("name, settings, pairs", [
+    ("minilm", {}, ((5, 11),)),
+    ("minilm", {"variant": "layer-to-layer"}, ((0, 1), (1, 3), (2, 5), (3, 7), (4, 9), (5, 11))),
+    ("minilm-v2", {}, ((5, 11),)),
+    ("minilm-v2", {"teacher_layer": 10}, ((5, 9),)),
+    ("minilm-v2", {"teacher_layer": 12}, ((5, 11),)),
+    ("minilm-v2", {"teacher_layer": 1}, ((5, 0),)),
+    ("pkd-skip", {}, ((0, 1), (1, 3), (2, 5), (3, 7), (4, 9))),
+    ("pkd-last", {}, ((0, 6), (1, 7), (2, 8), (3, 9), (4, 10))),
+    ("attention-transfer", {}, ((0, 1), (1, 3), (2, 5), (3, 7), (4, 9), (5, 11))),
+    ("internal", {}, ((0, 1), (1, 3), (2, 5), (3, 7), (4, 9), (5, 11))),
+    ("fitnets", {}, ((2, 5),)),
+])
+def test_a_plan_binds_the_terms_of_layers_to_the_maps_pairs(name, settings, pairs):
+    plan = METHODS[name].plan(parse("6x768"), parse("bert-base"), **settings)
+    assert pairs_of(plan[0]) == pairs
+    for stage in plan:
+        assert max(stage.student_needs.extent(6)[0], stage.teacher_needs.extent(12)[0]) <= 11
+        for _, term in stage.terms:
+            if "logits" in term.reads:
+                assert term.pairs == TERMS[term.name].pairs
 
 
-# ---------------------------------------------------------------- BERT, appendix A.2 and A.3
+@pytest.mark.parametrize("case", ["tinybert", "tinybert on a task", "tinybert, official"])
+def test_tinybert_compares_hidden_states_and_scores_on_all_layers_and_the_embeddings_once(case):
+    case = CASES[case]
+    stage = case.of.plan(parse("tinybert-4x312"), parse("bert-base"), task=case.task, convention=case.convention)[0]
+    pairs = {term.name.removeprefix("tinybert.").partition("_")[0]: term.pairs for _, term in stage.terms}
+    uniform = ((0, 2), (1, 5), (2, 8), (3, 11))
+    assert pairs == {"embedding": ((-1, -1),), "hidden": uniform, "attention": uniform}
+    assert stage.teacher_needs == Needs.of(embeddings=True, hidden=(2, 5, 8, 11), scores=(2, 5, 8, 11))
 
-def test_berts_stages_are_the_papers():
-    assert bert.pretrain.terms == ((1.0, hard_labels.masked_lm),)
-    assert bert.finetune.terms == ((1.0, hard_labels.classes),)
-    assert bert.pretrain.teacher_needs == bert.finetune.teacher_needs == Needs()
-    recipe = bert.pretrain.recipes["paper"]
-    assert (recipe.steps, recipe.batch_size, recipe.max_length) == (1_000_000, 256, 512)
-    assert (recipe.learning_rate, recipe.warmup, recipe.decay) == (1e-4, 10_000, 0.01)
-    assert (recipe.beta1, recipe.beta2) == (0.9, 0.999)
-    tuned = bert.finetune.recipes["paper"]
-    assert tuned.batch_size in (16, 32) and tuned.learning_rate in (5e-5, 3e-5, 2e-5) and bert.EPOCHS in (2, 3, 4)
+
+@pytest.mark.parametrize("name, pairs_of_stage", [
+    ("internal-pid", lambda i: ((i, 2 * i + 1),)),                                      # one layer after the other
+    ("internal-sid", lambda i: tuple((j, 2 * j + 1) for j in range(i + 1)))])           # one layer more each time
+def test_progressive_and_stacked_are_a_stage_for_each_layer_and_the_logits_last(name, pairs_of_stage):
+    plan = METHODS[name].plan(parse("6x768"), parse("bert-base"), temperature=3.0)
+    assert [stage.name for stage in plan] == [f"layer {i}" for i in range(1, 7)] + ["logits"]
+    for i, stage in enumerate(plan[:-1]):
+        assert pairs_of(stage) == pairs_of_stage(i) and stage.student_needs.extent(6) == (i, True)
+        assert [term.name for _, term in stage.terms] == ["internal.attention", "internal.cosine"]
+    assert plan[-1].terms == ((1.0, TERMS["soft_labels.classes"].but(temperature=3.0)),)
+
+
+@each_method
+def test_under_official_every_term_is_as_published_code_has_it_where_it_says_so(name):
+    method = METHODS[name]
+    for task in [task for task, build in ((False, method.on_text), (True, method.on_task)) if build]:
+        for stage, plain in zip(*([each.under(convention) for each in method.stages(task)]
+                                  for convention in ("official", "paper")), strict=True):
+            assert all(term.convention == "paper" for _, term in plain.terms) and plain.name == stage.name
+            for _, term in stage.terms:
+                assert term.convention == "official" or "official" not in term.conventions or stage.official
+            assert (stage.reads, stage.head, stage.recipes) == (plain.reads, plain.head, plain.recipes)
+
+
+def test_what_is_asked_on_the_command_line_finds_its_stages():
+    tinybert, turc = METHODS["tinybert"], METHODS["turc"]
+    assert [[stage.name for stage in tinybert.stages(task)] for task in (None, False)] == [["general"], ["general"]]
+    assert [stage.name for stage in tinybert.stages(task=True)] == ["intermediate", "prediction"]
+    assert [stage.name for stage in turc.stages()] == ["pretrain", "distil", "finetune"]
+    assert [stage.reads for stage in turc.stages()] == [MASKED, TASK, TASK]

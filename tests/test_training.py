@@ -1,4 +1,4 @@
-"""What a step of training is made of: schedules, optimisers, gradients in shards; and evaluation."""
+"""What a step of training is made of: gradients in shards, and the optimiser behind them; and evaluation."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -8,7 +8,6 @@ import pytest
 
 import strict_device
 from gradcheck import assert_within
-from oracle import training as oracle
 from tinydistill.backend import to_host
 from tinydistill.data.batches import Batches
 from tinydistill.errors import Problem
@@ -16,68 +15,10 @@ from tinydistill.features import IGNORED
 from tinydistill.losses import hard_labels, minilm
 from tinydistill.methods.bert import pretrain
 from tinydistill.methods.stage import Stage
-from tinydistill.tensor import RowSparse, Tensor
 from tinydistill.training import evaluation
-from tinydistill.training.optimizers import AdamW, clipped, decays, dense, global_norm
-from tinydistill.training.schedules import linear
+from tinydistill.training.optimizers import AdamW, clipped, global_norm
 from tinydistill.training.step import batch_gradient
 from toys import MINILM, RECIPE, VOCABULARY, assert_all_within, batch_at, masked_batch_at, pair, toy
-
-# ---------------------------------------------------------------- schedules and optimisers
-
-def test_the_rate_goes_up_from_0_and_down_to_0():
-    assert [linear(s, steps=8, warmup=4) for s in range(8)] == [0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25]
-    assert [linear(s, steps=4, warmup=0) for s in range(4)] == [1, 0.75, 0.5, 0.25]
-    assert [linear(s, steps=2, warmup=2) for s in range(2)] == [0, 0.5]
-
-
-def test_adamw_takes_ten_steps_as_pytorchs():
-    rng, shapes = np.random.default_rng(0), {"inner.weight": (4, 3), "inner.bias": (3,), "norm.weight": (3,), "w": (5,)}
-    arrays = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
-    gradients = [{name: rng.standard_normal(shape) * 10.0 ** -step for name, shape in shapes.items()}
-                 for step in range(10)]
-    for step in (0, 1, 5):
-        gradients[step]["w"] = None                 # not reached: no decay, no moments, no step counted
-    rates = [RECIPE.learning_rate * linear(step, 10, 3) for step in range(10)]
-    parameters = {name: Tensor(a.copy(), requires_grad=True) for name, a in arrays.items()}
-    optimizer = AdamW(parameters, RECIPE)
-    for step, (g, rate) in enumerate(zip(gradients, rates)):
-        before = parameters["w"].array.copy()
-        optimizer.update(g, rate)
-        assert (g["w"] is not None) or (parameters["w"].array == before).all()
-    want = oracle.adamw(arrays, gradients, rates, RECIPE, lambda name: name in ("inner.weight", "w"))
-    for name in shapes:
-        assert_within(parameters[name].array, want[name], 1e-13, name)
-        assert (optimizer.steps[name], np.abs(arrays[name] - want[name]).max() > 0.01) == (10 - 3 * (name == "w"), True)
-
-
-def test_biases_and_norms_do_not_decay():
-    names = {name for name in toy(8, 1, 0, head="masked-lm").named_parameters() if decays(name)}
-    layer = {f"layers.0.{part}.weight" for part in ("attention.query", "attention.key", "attention.value",
-                                                    "attention.output", "feed_forward.inner", "feed_forward.outer")}
-    assert names == layer | {"embeddings.word.weight", "embeddings.position.weight", "embeddings.token_type.weight",
-                             "pooler.weight", "head.dense.weight"}
-
-
-@pytest.mark.parametrize("largest", [0.5, 100.0], ids=["clipped", "left alone"])
-def test_the_joint_norm_is_clipped_as_by_pytorch(largest):
-    rng = np.random.default_rng(1)
-    gradients = {"a": rng.standard_normal((3, 4)), "unreached": None, "b": rng.standard_normal(5)}
-    norm = global_norm(gradients)
-    got = clipped(gradients, norm, largest)
-    want_norm, (a, b) = oracle.clipped([gradients["a"], gradients["b"]], largest)
-    assert abs(norm - want_norm) <= 1e-14 * want_norm and got["unreached"] is None
-    assert abs(global_norm(got) - min(norm, largest)) <= 1e-14 * largest
-    for ours, theirs in ((got["a"], a), (got["b"], b)):
-        assert_within(ours, theirs, 1e-6 / norm)                        # PyTorch divides by norm + 1e-6
-    zeros = {"a": np.zeros((3, 4))}
-    assert (clipped(zeros, global_norm(zeros), largest)["a"] == 0).all()
-
-
-def test_a_row_sparse_gradient_is_dense_for_the_optimiser():
-    sparse = RowSparse(np.array([2, 0, 2]), np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), (4, 2))
-    assert (dense(sparse) == [[3, 4], [0, 0], [6, 8], [0, 0]]).all() and dense(None) is None
-
 
 # ---------------------------------------------------------------- one step
 

@@ -11,7 +11,7 @@ from tinydistill.methods.stage import Recipe
 from tinydistill.students.bert import Bert
 from tinydistill.students.configs import BertConfig
 
-MINILM, = METHODS["minilm"].stages
+MINILM, = METHODS["minilm"].stages()
 RECIPE = Recipe(steps=10, batch_size=4, learning_rate=0.02, warmup=3, clip=0.1, decay=0.1)
 VOCABULARY = 19
 

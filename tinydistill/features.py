@@ -19,8 +19,10 @@ class Batch:
 
     Shapes: ids (B, T) integers · mask (B, T), True at real tokens · token_types (B, T) or None for all 0 ·
     labels (B, T) for tokens with `IGNORED` elsewhere, (B,) for sequences, or None ·
+    next_sentence (B,): 0 where the second sentence follows the first, 1 where it does not, or None ·
     positions (N,): where in the flattened (B*T,) a token head is to be read; None reads it everywhere ·
-    rows (B,) NumPy: the place of each sequence in the global batch, which names its dropout bits.
+    rows (B,) NumPy: the place of each sequence in the global batch, which names its dropout bits ·
+    indices (B,) NumPy: the place of each sequence in the data it came from, which names it in a teacher cache.
     """
 
     ids: object
@@ -29,6 +31,8 @@ class Batch:
     labels: object = None
     positions: object = None
     rows: object = None
+    indices: object = None
+    next_sentence: object = None
 
     def __len__(self):
         return len(self.ids)
@@ -36,7 +40,7 @@ class Batch:
     def to(self, xp):
         """The same batch in the array library `xp`."""
         moved = {name: xp.asarray(value) for name, value in vars(self).items()
-                 if value is not None and name != "rows"}
+                 if value is not None and name not in ("rows", "indices")}
         return replace(self, **moved)
 
     def split(self, shards):
@@ -58,7 +62,7 @@ class Batch:
 
 
 PER_LAYER = ("hidden", "scores", "queries", "keys", "values")
-PER_MODEL = ("embeddings", "pooled", "logits")
+PER_MODEL = ("embeddings", "pooled", "logits", "next_sentence")
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class Needs:
 
     def extent(self, depth):
         """How far a pass through `depth` layers has to go: (last layer, whether past its projections); -1: no layer."""
-        reach = {(depth - 1, True) for name, _ in self.wanted if name in ("pooled", "logits")}
+        reach = {(depth - 1, True) for name, _ in self.wanted if name in ("pooled", "logits", "next_sentence")}
         for name in PER_LAYER:
             reach |= {(layer, name == "hidden") for layer in self.layers(name, depth)}
         return max(reach, default=(-1, True))
@@ -128,7 +132,7 @@ class Features:
 
     Shapes: mask (B, T) · embeddings (B, T, D), summed and normalised · hidden[l] (B, T, D) · scores[l] (B, A, T, T),
     scaled, before mask and softmax · queries[l], keys[l], values[l] (B, A, T, K) · pooled (B, D) ·
-    logits (N, V) for the N positions of the batch, or (B, C).
+    logits (N, V) for the N positions of the batch, or (B, C) · next_sentence (B, 2).
     """
 
     model: str
@@ -142,6 +146,7 @@ class Features:
     embeddings: object = None
     pooled: object = None
     logits: object = None
+    next_sentence: object = None
 
     def __post_init__(self):
         for name in PER_LAYER:

@@ -1,9 +1,19 @@
 """Methods: one paper a file, each a short list of stages. `METHODS` is all of them by name."""
 
-from tinydistill.errors import WrongUsage
-from tinydistill.methods import minilm
+import importlib
+import pkgutil
 
-METHODS = {module.method.name: module.method for module in (minilm,)}
+from tinydistill.errors import WrongUsage
+from tinydistill.methods.stage import Method
+
+
+def _collect():
+    """Every Method that a file of this folder defines, in the order of the names."""
+    modules = [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    return {method.name: method for module in modules for method in vars(module).values() if isinstance(method, Method)}
+
+
+METHODS = _collect()
 
 
 def get(name):

@@ -1,14 +1,25 @@
 """Recipe, Stage, Method: what a paper's training is, as data."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Callable
 
+from tinydistill.errors import WrongUsage
 from tinydistill.features import Needs
+
+TEXT, MASKED, MASKED_EVERYWHERE, TASK = "text", "masked text", "masked text, read everywhere", "task"
+READS = (TEXT, MASKED, MASKED_EVERYWHERE, TASK)
+HEADS = ("none", "masked-lm", "pretraining", "task")
+EACH_LAYER = ("", "alone", "up to")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Hyper-parameters of one stage. Steps are optimiser steps; warm-up is part of them; decay is decoupled."""
+    """Hyper-parameters of one stage. Steps are optimiser steps; warm-up is part of them; decay is decoupled.
+
+    epochs: where the rows of a task are read, how often; steps then follow from their number, and the warm-up's share of
+    the steps stays. optimizer, schedule: names of `training.optimizers` and `training.schedules`. layer_decay: the rate of
+    each layer is that of the layer above times this.
+    """
 
     steps: int
     batch_size: int
@@ -20,6 +31,10 @@ class Recipe:
     decay: float = 0.01
     clip: float = 1.0                               # largest global norm of the gradient; 0 for none
     max_length: int = 128
+    optimizer: str = "adamw"
+    schedule: str = "linear"
+    epochs: int = 0
+    layer_decay: float = 1.0
 
     def but(self, **changes):
         """The recipe with what is given (not None) changed; a new number of steps keeps the warm-up's share of them."""
@@ -33,15 +48,46 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One phase of training: the weighted terms of its objective, and its recipes by name.
+class Ramp:
+    """A weight that goes in a straight line from `start` at a stage's first step to `end` at its last."""
 
-    "paper" is what the paper states; "laptop" is a size at which the same objective can be watched on two cores.
+    start: float
+    end: float
+
+    def at(self, step, steps):
+        return self.start + (self.end - self.start) * step / max(1, steps - 1)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One phase of training: the weighted terms of its objective, what it reads, and its recipes by name.
+
+    terms: (weight, Term) each, a weight is a number or a Ramp; official: the same as published code has them, where
+    that is more than another Convention of each term. layer_map(M, L): the pairs of layers that terms of layers compare.
+    reads: rows of text, masked text (the head reads masked places, or every real one), or a task's examples.
+    head: what the student's logits come from: "none", "masked-lm", "pretraining", or "task", the task's own head.
+    masking, official_masking: which tokens are hidden where masked text is read, and which in published code: names of
+    `data.inputs.MASKINGS`.
+    each_layer: "alone": the stage is done once for each pair of layers, with this pair; "up to": with it and all before.
+    recipes: "paper" is what the paper states, "official" what published code does, "laptop" a size at which the same
+    objective can be watched on two cores.
     """
 
     name: str
-    terms: tuple                                    # of (weight, Term)
-    recipes: dict                                   # {"paper": Recipe, "laptop": Recipe}
+    terms: tuple
+    recipes: dict
+    official: tuple = ()
+    layer_map: Callable | None = None
+    reads: str = TEXT
+    head: str = "none"
+    each_layer: str = ""
+    masking: str = "bert"
+    official_masking: str = "bert"
+
+    def __post_init__(self):
+        for name, allowed in (("reads", READS), ("head", HEADS), ("each_layer", EACH_LAYER)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"need {name} out of {allowed}, got {getattr(self, name)!r}")
 
     @property
     def student_needs(self):
@@ -51,6 +97,30 @@ class Stage:
     def teacher_needs(self):
         return _union(term.teacher_needs for _, term in self.terms)
 
+    def weights(self, step, steps):
+        """The weight of every term at this step of so many."""
+        return [w.at(step, steps) if isinstance(w, Ramp) else w for w, _ in self.terms]
+
+    def under(self, convention):
+        """The stage with every term under the convention; a term that has it not stays under the paper's."""
+        official = convention == "official"
+        terms = self.official if official and self.official else tuple(
+            (weight, term.under(convention) if convention in term.conventions else term) for weight, term in self.terms)
+        return replace(self, terms=terms, masking=self.official_masking if official else self.masking)
+
+    def bound(self, student_layers, teacher_layers):
+        """The stages that this one is for models of so many layers: terms of layers on the map's pairs."""
+        if self.layer_map is None:
+            return (self,)
+        pairs = self.layer_map(student_layers, teacher_layers)
+        if not self.each_layer:
+            return (self.on(pairs),)
+        parts = [pairs[i:i + 1] if self.each_layer == "alone" else pairs[:i + 1] for i in range(len(pairs))]
+        return tuple(replace(self.on(part), name=f"{self.name} {i + 1}") for i, part in enumerate(parts))
+
+    def on(self, pairs):
+        return replace(self, terms=tuple((weight, term.on(pairs)) for weight, term in self.terms))
+
 
 def _union(needs):
     together = Needs()
@@ -59,12 +129,44 @@ def _union(needs):
     return together
 
 
+def any_pair(student, teacher, **settings):
+    """Every student can learn from every teacher."""
+
+
 @dataclass(frozen=True)
 class Method:
-    """A paper: its stages, and `check(student, teacher)` on two configurations, which says why a pair cannot work."""
+    """A paper: its stages, and what it asks of a pair of models.
+
+    on_text(**settings), on_task(**settings): the stages of a distillation on a corpus, and on a task's examples; None
+    where the paper has none. settings: the hyper-parameters that stand in the stages (temperatures, shares), with the
+    values of the recipe. check(student, teacher, **settings) on two configurations says why a pair cannot work.
+    start: how the student's weights begin, a name of `methods.start`. grid: the paper's search, {setting: values}.
+    """
 
     name: str
     paper: str
-    stages: tuple
-    check: Callable
+    on_text: Callable | None = None
+    on_task: Callable | None = None
+    settings: dict = field(default_factory=dict)
+    check: Callable = any_pair
     equal_heads: bool = False                       # whether `LxH` takes the teacher's number of heads
+    start: str = "random"
+    grid: dict = field(default_factory=dict)
+    notes: str = ""
+
+    def stages(self, task=None, **settings):
+        """The stages as data. task: whether those on a task's examples; None takes whichever there are."""
+        unknown = sorted(settings.keys() - self.settings.keys())
+        if unknown:
+            raise WrongUsage(f"need a setting of {self.name} out of {', '.join(self.settings) or 'none'}; got {unknown[0]}")
+        build = self.on_task if task or (task is None and self.on_text is None) else self.on_text
+        if build is None:
+            raise WrongUsage(f"{self.name} learns on {'a corpus: leave --task out' if task else 'a task: name it with --task'}")
+        return build(**self.settings | settings)
+
+    def plan(self, student, teacher, *, task=None, convention="paper", **settings):
+        """The stages for two configurations under a convention: what a run goes through."""
+        stages = self.stages(task, **settings)
+        self.check(student, teacher, **self.settings | settings)
+        return tuple(bound for stage in stages
+                     for bound in stage.under(convention).bound(student.layers, teacher.layers))

@@ -1,23 +1,9 @@
 """Comparing models fairly: each is fine-tuned the same way under the same seeds, and scored on the same examples."""
 
-from dataclasses import replace
-
 from tinydistill.data import inputs
-from tinydistill.students.bert import Bert
+from tinydistill.students.bert import with_head
 from tinydistill.training import evaluation
 from tinydistill.training.loop import train
-
-
-def with_task_head(body, task, seed):
-    """A model with the body's weights and a fresh head for the task, drawn by `seed`; the head the body had is left out.
-
-    A sequence head reads a pooler, which is drawn too where the body has none.
-    """
-    config = replace(body.config, head=task.kind, labels=tuple(task.labels),
-                     pooler=body.config.pooler or task.kind == "sequence")
-    model = Bert(config, seed).to(evaluation.library_of(body), body.parameters()[0].dtype)
-    kept = {name: array for name, array in body.arrays().items() if not name.startswith("head.")}
-    return model.load({**model.arrays(), **kept})
 
 
 def finetuned_scores(body, task, examples, tokenizer, stage, recipe, seeds, **training):
@@ -28,7 +14,7 @@ def finetuned_scores(body, task, examples, tokenizer, stage, recipe, seeds, **tr
     test = inputs.labelled(examples["test"], tokenizer, recipe, 0)
     scores = []
     for seed in seeds:
-        model = with_task_head(body, task, seed)
+        model = with_head(with_head(body, "none"), task.kind, task.labels, seed)        # never the body's own head
         batches = inputs.labelled(examples["train"], tokenizer, recipe, seed)
         train(model, stage, recipe, batches.at, seed=seed, quiet=True, **training)
         scores.append(task.score(evaluation.logits(model, test), test.labels)[task.metric])

@@ -30,7 +30,7 @@ def logits(model, batches):
     return np.stack(ordered) if model.config.head == "sequence" else ordered
 
 
-def mean_terms(student, teacher, terms, batches):
+def mean_terms(student, teacher, terms, batches, projections=None):
     """{term name: its value over all `batches` (an iterable of NumPy batches)}: sums over sums of divisors.
 
     The same as one batch that holds them all, since every term is a sum over a divisor.
@@ -44,9 +44,9 @@ def mean_terms(student, teacher, terms, batches):
         for batch in batches:
             here = batch.to(xp)
             student_features = student(here, Pass(needs_student))
-            teacher_features = teacher(here, Pass(needs_teacher)) if teacher is not None else None
+            teacher_features = teacher(here, Pass(needs_teacher)) if teacher is not None and needs_teacher.wanted else None
             for term in terms:
-                sums[term.name] += term(student_features, teacher_features, here, 1).item()
+                sums[term.name] += term(student_features, teacher_features, here, 1, projections).item()
                 divisors[term.name] += term.divisor(batch)
     for name, divisor in divisors.items():
         if divisor == 0:

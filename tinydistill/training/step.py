@@ -12,17 +12,21 @@ from tinydistill.tensor import add_gradients, gradients, no_grad
 from tinydistill.training.optimizers import dense
 
 
-def batch_gradient(student, teacher, stage, batch, parameters, *, seed, step, shards, executor=None):
+def batch_gradient(student, teacher, stage, batch, parameters, *, seed, step, shards, executor=None, weights=None,
+                   projections=None):
     """(value of each term by name, gradient of each parameter by name) of the whole batch.
 
-    batch: NumPy, global. parameters: {name: Tensor}. executor: a concurrent.futures executor, or None for this thread.
+    batch: NumPy, global. parameters: {name: Tensor}. weights: of the stage's terms at this step; None takes those of its
+    first step. projections: the method's learned maps. executor: a concurrent.futures executor, or None for this thread.
     """
     divisors = {term.name: term.divisor(batch) for _, term in stage.terms}
     run = Pass(stage.student_needs, training=True, seed=seed, step=step)
     xp = xp_of(next(iter(parameters.values())).array)
+    objective = list(zip(weights or stage.weights(0, 1), (term for _, term in stage.terms)))
 
     def work(shard):
-        return _shard_gradient(student, teacher, stage, shard.to(xp), divisors, run, list(parameters.values()))
+        return _shard_gradient(student, teacher, stage, objective, shard.to(xp), divisors, run,
+                               list(parameters.values()), projections)
 
     parts = list((executor.map if executor else map)(work, batch.split(shards)))
     values, total = parts[0]
@@ -32,16 +36,16 @@ def batch_gradient(student, teacher, stage, batch, parameters, *, seed, step, sh
     return values, dict(zip(parameters, map(dense, total)))
 
 
-def _shard_gradient(student, teacher, stage, batch, divisors, run, parameters):
+def _shard_gradient(student, teacher, stage, objective, batch, divisors, run, parameters, projections):
     """The same of one shard: its terms are sums over its rows, divided by the global batch's divisors."""
-    teacher_features = None
-    if teacher is not None:
+    taught = None
+    if teacher is not None and stage.teacher_needs.wanted:
         with no_grad():
-            teacher_features = teacher(batch, Pass(stage.teacher_needs))
+            taught = teacher(batch, Pass(stage.teacher_needs))
     features = student(batch, replace(run, rows=batch.rows))
-    values = {term.name: term(features, teacher_features, batch, divisors[term.name]) for _, term in stage.terms}
-    objective = None
-    for weight, term in stage.terms:
+    values = {term.name: term(features, taught, batch, divisors[term.name], projections) for _, term in objective}
+    total = None
+    for weight, term in objective:
         weighted = values[term.name] * weight
-        objective = weighted if objective is None else objective + weighted
-    return {name: value.array for name, value in values.items()}, gradients(objective, parameters)
+        total = weighted if total is None else total + weighted
+    return {name: value.array for name, value in values.items()}, gradients(total, parameters)

@@ -1,0 +1,135 @@
+"""Every method as a case: a toy pair for it, what its stages read, and its whole plan as phases of training."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tinydistill.features import IGNORED, Needs, Pass
+from tinydistill.methods import METHODS
+from tinydistill.methods.projections import Projections
+from tinydistill.methods.stage import MASKED, MASKED_EVERYWHERE, TASK, TEXT
+from tinydistill.students.bert import with_head
+from tinydistill.tensor import no_grad
+from tinydistill.training.loop import Phase
+from toys import batch_at, toy
+
+LABELS = ("a", "b", "c")
+STEPS = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method as it is asked for on the command line."""
+
+    method: str
+    task: bool = False
+    convention: str = "paper"
+    settings: dict = field(default_factory=dict, hash=False)
+
+    @property
+    def of(self):
+        return METHODS[self.method]
+
+    @property
+    def teacher_head(self):
+        """The head that the teacher has been trained with."""
+        if self.task:
+            return "token" if self.method == "sequence-labels" else "sequence"
+        return "masked-lm" if any("logits" in stage.teacher_needs for stage in self.of.stages()) else "none"
+
+    def head(self, stage):
+        """(head, labels) that the student has in this stage."""
+        return (self.teacher_head, LABELS) if stage.head == "task" else (stage.head, ())
+
+    def plan(self, student, teacher):
+        return self.of.plan(student.config, teacher.config, task=self.task, convention=self.convention, **self.settings)
+
+
+def _cases():
+    """{name: Case}: each method on a corpus and on a task, where it has that, and as published code has it."""
+    for name, method in METHODS.items():
+        for task, build in ((False, method.on_text), (True, method.on_task)):
+            if build:
+                where = " on a task" if task and method.on_text else ""
+                yield name + where, Case(name, task)
+                if any(stage.official for stage in method.stages(task)):
+                    yield f"{name}{where}, official", Case(name, task, "official")
+    for variant in ("attention-only", "value-mse", "hidden-relation", "layer-to-layer"):
+        yield f"minilm, {variant}", Case("minilm", settings={"variant": variant})
+    yield "minilm-v2, 4 relation heads", Case("minilm-v2", settings={"relation_heads": 4, "teacher_layer": 3})
+
+
+CASES = dict(_cases())
+
+
+def models(case, seed=0):
+    """(student, teacher) in float64 without dropout: half as deep, and narrower where the method knows what to do."""
+    teacher = _toy(12, 4, 1, head=case.teacher_head, labels=LABELS if case.task else ())
+    narrow = case.of.start == "random"              # methods that copy layers copy them from their own width
+    return _toy(8 if narrow else 12, 2, seed, heads=4 if case.method == "minilm-v2" else 2), teacher
+
+
+def _toy(hidden, layers, seed, **changes):
+    """A toy whose norms and biases are some random numbers, too: by a norm of ones all tokens are equally strong."""
+    model, rng = toy(hidden, layers, seed, dropout=0.0, attention_dropout=0.0, **changes), np.random.default_rng(seed)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            parameter.array = parameter.array + 0.3 * rng.standard_normal(parameter.shape)
+    return model
+
+
+def projections_of(case, student, teacher, seed=2):
+    """The method's learned maps, far from zero."""
+    maps = Projections(case.plan(student, teacher), student.config, teacher.config, seed, std=0.3)
+    return maps.to(np, np.float64)
+
+
+def copies(module):
+    """{name: array} as they are now: training writes into the arrays of a NumPy model."""
+    return {name: array.copy() for name, array in module.arrays().items()}
+
+
+def batch_of(case, stage, teacher, step):
+    """What a stage reads. Where the teacher knows an answer, it is the label, so that all terms want the same."""
+    batch = batch_at(step)
+    if stage.reads == TEXT:
+        return batch
+    tokens = case.teacher_head in ("masked-lm", "token")
+    answers = _answers(teacher, batch).reshape(batch.ids.shape if tokens else len(batch)) if (
+        case.teacher_head == "masked-lm" or stage.reads == TASK) else batch.ids
+    if stage.reads == TASK and not tokens:
+        return replace(batch, labels=answers)                           # (B,)
+    some = batch.mask & (np.arange(6) % 2 == 0)                         # masked tokens, or first pieces of words
+    batch = replace(batch, labels=np.where(some, answers, IGNORED))     # (B, T)
+    where = {MASKED: some, MASKED_EVERYWHERE: batch.mask, TASK: None}[stage.reads]
+    return batch if where is None else replace(batch, positions=np.flatnonzero(where))
+
+
+def _answers(teacher, batch):
+    with no_grad():
+        return teacher(batch, Pass(Needs.of(logits=True))).logits.array.argmax(axis=-1)
+
+
+def phases(case, student, teacher, *, steps=STEPS, on=None, seen=None, one_batch=True, **changes):
+    """The plan as phases by the paper's recipes, ten steps each and at a rate for toys.
+
+    on: the teacher on another library. seen: a list that is given the student's arrays as each stage begins.
+    one_batch: whether every step reads the same batch.
+    """
+    def prepared(stage):
+        def prepare(model):
+            model = with_head(model, *case.head(stage), seed=7)
+            if seen is not None:
+                seen.append(copies(model))
+            return model
+        return prepare
+
+    def recipe(stage):
+        paper = stage.recipes["paper"]
+        rate = paper.learning_rate if paper.optimizer == "adadelta" else 0.01
+        return paper.but(steps=steps, **{"learning_rate": rate} | changes)
+
+    return [Phase(stage, recipe(stage),
+                  lambda step, stage=stage: batch_of(case, stage, teacher, 0 if one_batch else step),
+                  on or teacher, prepared(stage))
+            for stage in case.plan(student, teacher)]

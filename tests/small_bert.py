@@ -25,7 +25,10 @@ def build(head="none", seed=0, dtype=np.float64, **changes):
 
 
 def draw_batch(head="none", seed=1, lengths=LENGTHS, length=9, positions=True):
-    """Random ids and token types, in the padding, too, and random labels for the head, read at their positions."""
+    """Random ids and token types, in the padding, too, and random labels for the head, read at their positions.
+
+    For a pretraining head, whether the second sentence follows, too.
+    """
     rng = np.random.default_rng(seed)
     shape = (len(lengths), length)
     mask = np.arange(length) < np.array(lengths)[:, None]
@@ -33,16 +36,18 @@ def draw_batch(head="none", seed=1, lengths=LENGTHS, length=9, positions=True):
     if head == "sequence":
         labels = rng.integers(0, len(LABELS), len(lengths))
     elif head != "none":
-        classes = VOCABULARY if head == "masked-lm" else len(LABELS)
+        classes = len(LABELS) if head == "token" else VOCABULARY
         labels = np.where(mask & (rng.random(shape) < 0.6), rng.integers(0, classes, shape), IGNORED)
         places = np.flatnonzero(labels.ravel() != IGNORED) if positions else None
     return Batch(rng.integers(1, VOCABULARY, shape).astype(np.int32), mask, rng.integers(0, 2, shape).astype(np.int32),
-                 labels, places, np.arange(len(lengths)))
+                 labels, places, np.arange(len(lengths)),
+                 next_sentence=rng.integers(0, 2, len(lengths)) if head == "pretraining" else None)
 
 
 def everything(config):
     """All that this model can compute."""
-    flags = {"embeddings": True, "pooled": config.pooler, "logits": config.head != "none"}
+    flags = {"embeddings": True, "pooled": config.pooler, "logits": config.head != "none",
+             "next_sentence": config.head == "pretraining"}
     layers = dict.fromkeys(PER_LAYER, range(config.layers))
     return Needs.of(**layers, **{name: True for name, wanted in flags.items() if wanted})
 

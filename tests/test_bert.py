@@ -1,6 +1,7 @@
 """The whole model: equal to transformers' BERT, in what it computes and in every gradient."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +12,21 @@ from oracle import bert as oracle
 from small_bert import at_real_tokens, build, dense, draw_batch, everything, flat, inner
 from tinydistill import hub, no_grad, ops
 from tinydistill.features import IGNORED, Batch, Needs, Pass
+from tinydistill.students.configs import READ_POOLED
 from tinydistill.tensor import gradients
 
-CASES = [("none", True), ("none", False), ("masked-lm", True), ("masked-lm", False), ("sequence", True),
-         ("token", True), ("token", False)]
+CASES = [("none", True), ("none", False), ("masked-lm", True), ("masked-lm", False), ("pretraining", True),
+         ("pretraining", False), ("sequence", True), ("token", True), ("token", False)]
 
 
 @pytest.mark.parametrize("token_types", [True, False], ids=["token types", "no token types"])
 @pytest.mark.parametrize("head, positions", CASES, ids=lambda x: {True: "at positions", False: "everywhere"}.get(x, x))
 def test_every_feature_and_every_gradient_is_that_of_transformers(tmp_path, head, positions, token_types):
     """With the head's loss and a random upstream gradient for every feature, padded positions included."""
-    pooler = head == "sequence" or head == "none" and positions      # transformers has none beside the other heads
+    pooler = head in READ_POOLED or head == "none" and positions     # transformers has none beside the other heads
     model, batch = build(head, pooler=pooler), draw_batch(head, positions=positions)
     if not token_types:
-        batch = Batch(batch.ids, batch.mask, None, batch.labels, batch.positions)
+        batch = replace(batch, token_types=None)
     ours = model(batch, Pass(needs=everything(model.config)))
     twin = oracle.twin(model, tmp_path)
     found, theirs = flat(ours), oracle.features(twin, batch)
@@ -42,6 +44,8 @@ def test_every_feature_and_every_gradient_is_that_of_transformers(tmp_path, head
     loss, labels = inner(ours, upstream), labels_of_logits(batch)
     if labels is not None:
         loss = loss + ops.cross_entropy(ours.logits, labels) * (1 / (labels != IGNORED).sum())
+    if head == "pretraining":
+        loss = loss + ops.cross_entropy(ours.next_sentence, batch.next_sentence) * (1 / len(batch))
     truth, their_gradients = oracle.gradients(twin, batch, upstream, labels)
     assert_close64(loss.array, truth, "loss")
     names = model.named_parameters()
@@ -61,18 +65,21 @@ def labels_of_logits(batch):
 
 def test_the_loss_of_each_head_is_that_of_transformers(tmp_path):
     """Their own `labels=` and ours: the mean over the rows that have a label."""
-    for head in ("masked-lm", "sequence", "token"):
-        model, batch = build(head, pooler=head == "sequence"), draw_batch(head)
-        logits, labels = model(batch, Pass(needs=Needs.of(logits=True))).logits, labels_of_logits(batch)
-        loss = ops.cross_entropy(logits, labels) * (1 / len(labels))
+    for head in ("masked-lm", "pretraining", "sequence", "token"):
+        model, batch = build(head, pooler=head in READ_POOLED), draw_batch(head)
+        ours, labels = model(batch, Pass(needs=everything(model.config))), labels_of_logits(batch)
+        loss = ops.cross_entropy(ours.logits, labels) * (1 / len(labels))
+        if head == "pretraining":
+            loss = loss + ops.cross_entropy(ours.next_sentence, batch.next_sentence) * (1 / len(batch))
         assert_close64(loss.array, oracle.own_loss(oracle.twin(model, tmp_path / head), batch), head)
 
 
-@pytest.mark.parametrize("head", ["masked-lm", "sequence"])
+@pytest.mark.parametrize("head", ["masked-lm", "pretraining", "sequence"])
 def test_gradients_in_float32(tmp_path, head):
     """Fused kernels in composition, by the tolerance rule: kappa from transformers' own float32."""
-    model, batch = build(head, dtype=np.float32, pooler=head == "sequence"), draw_batch(head)
-    features = model(batch, Pass(needs=Needs.of(hidden=[-1], logits=True)))
+    model, batch = build(head, dtype=np.float32, pooler=head in READ_POOLED), draw_batch(head)
+    batch = replace(batch, next_sentence=None)      # upstream gradients alone
+    features = model(batch, Pass(needs=Needs.of(hidden=[-1], logits=True, next_sentence=head == "pretraining")))
     rng = np.random.default_rng(8)
     upstream = {place: rng.standard_normal(x.shape).astype(np.float32) for place, x in flat(features).items()}
     parameters = model.named_parameters()

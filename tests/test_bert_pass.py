@@ -51,13 +51,15 @@ ALL_LAYERS = {"attention": 3, "linear": 9, "bias_gelu": 3, "layer_norm": 7, "pro
     ({"hidden": [-1]}, ALL_LAYERS),
     ({"pooled": True}, ALL_LAYERS | {"linear": 10, "tanh": 1}),
     ({"logits": True}, ALL_LAYERS | {"linear": 11, "bias_gelu": 4, "layer_norm": 8}),
+    ({"next_sentence": True}, ALL_LAYERS | {"linear": 11, "tanh": 1}),
 ], ids=str)
 def test_a_pass_computes_what_is_needed_and_stops_there(counted, needs, calls):
-    model, needs = build("masked-lm"), Needs.of(**needs)
-    features = model(draw_batch("masked-lm"), Pass(needs=needs))
+    model, needs = build("pretraining"), Needs.of(**needs)
+    features = model(draw_batch("pretraining"), Pass(needs=needs))
     assert counted == Counter(calls)
     wanted = {(name, layer if layer is None else layer % DEPTH) for name, layer in needs.wanted}
-    assert flat(features).keys() == wanted | {("embeddings", None)}
+    on_the_way = {("embeddings", None)} | ({("pooled", None)} if "next_sentence" in needs else set())
+    assert flat(features).keys() == wanted | on_the_way
 
 
 def test_what_a_loss_never_reached_has_no_gradient():
@@ -84,6 +86,9 @@ def test_what_a_model_cannot_have_is_named():
     batch = draw_batch()
     with pytest.raises(Problem, match="need logits, which BERT 3x12 without a head cannot have"):
         build()(batch, Pass(needs=Needs.of(logits=True)))
+    for head in set(HEADS) - {"pretraining"}:
+        with pytest.raises(Problem, match="need next_sentence, which BERT 3x12 without a pretraining head cannot have"):
+            build(head)(draw_batch(head), Pass(needs=Needs.of(next_sentence=True)))
     with pytest.raises(Problem, match="need pooled, which BERT 3x12 without a pooler cannot have"):
         build(pooler=False)(batch, Pass(needs=Needs.of(pooled=True)))
     with pytest.raises(Problem, match=r"need hidden of layer 3, but the model has 3 layers \(0 to 2\)"):
@@ -97,7 +102,7 @@ def test_what_a_model_cannot_have_is_named():
 # ---------------------------------------------------------------- padding
 
 @pytest.mark.parametrize("choice", ["fused", "plain"])
-@pytest.mark.parametrize("head", ["masked-lm", "sequence", "token"])
+@pytest.mark.parametrize("head", ["masked-lm", "pretraining", "sequence", "token"])
 def test_what_stands_in_the_padding_changes_no_bit(head, choice):
     model, batch = build(head), draw_batch(head)
     other = draw_batch(seed=99)
@@ -161,7 +166,7 @@ def test_every_dropout_has_its_site():
 
 
 @pytest.mark.parametrize("shards", [2, 3, 4])
-@pytest.mark.parametrize("head", ["masked-lm", "sequence", "token"])
+@pytest.mark.parametrize("head", ["masked-lm", "pretraining", "sequence", "token"])
 def test_a_row_drops_the_same_units_in_any_split(head, shards):
     model, batch = build(head, dropout=0.3, attention_dropout=0.2), draw_batch(head)
     run = Pass(needs=everything(model.config), training=True, seed=7, step=5)
@@ -211,7 +216,7 @@ def test_attention_dropout_is_where_bert_has_it(all_dropped):
     model, batch = build(layers=1, dropout=0.0, attention_dropout=0.5), draw_batch()
     features = model(batch, Pass(needs=Needs.of(hidden=[0]), training=True))
     layer = model.layers[0]
-    h = layer.attention_norm(features.embeddings, layer.attention.output.bias)
+    h = layer.attention_norm(features.embeddings + layer.attention.output.bias)
     assert_close64(features.hidden[0].array, layer.feed_forward_norm(layer.feed_forward(h), h).array)
 
 

@@ -34,7 +34,7 @@ def test_anything_else_is_refused_in_one_line(size):
 def test_a_shape_that_cannot_be_is_refused():
     with pytest.raises(WrongUsage, match="need a hidden size that the heads divide: 128 hidden, 3 heads"):
         parse("2x128x3")
-    with pytest.raises(WrongUsage, match="need a head out of none, masked-lm, sequence, token; got span"):
+    with pytest.raises(WrongUsage, match="need a head out of none, masked-lm, pretraining, sequence, token; got span"):
         parse("2x128").but(head="span")
     with pytest.raises(WrongUsage, match="need the labels of a sequence head, got none"):
         parse("2x128").but(head="sequence")
@@ -84,9 +84,13 @@ def test_parameter_counts_of_the_papers(size, changes, words, transformer, body,
     assert parameter_count(config.but(pooler=False))["total"] == body
 
 
-def test_the_published_tinybert_is_counted_with_its_pre_training_heads():
-    next_sentence = 2 * 312 + 2
-    assert parameter_count(parse("tinybert-4x312").but(head="masked-lm"))["total"] + next_sentence == 14_479_676
+@pytest.mark.parametrize("size, count", [
+    ("turc-tiny", 4_433_468), ("turc-mini", 11_267_900), ("turc-small", 29_058_876), ("turc-medium", 41_668_412),
+    ("bert-base", 110_106_428), ("tinybert-4x312", 14_479_676)])
+def test_published_checkpoints_are_counted_with_their_pre_training_heads(size, count):
+    config = parse(size)
+    assert parameter_count(config.but(head="pretraining"))["total"] == count
+    assert parameter_count(config.but(head="masked-lm"))["total"] == count - (2 * config.hidden + 2)
 
 
 @pytest.mark.parametrize("pooler", [True, False])

@@ -7,80 +7,19 @@ import hashlib
 import json
 import math
 import os
-import re
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from tinydistill.errors import Problem, WrongUsage
+from tinydistill.hub_names import (ARCHITECTURES, CLASSIFIERS, FIXED, HEAD_PREFIXES, NEXT_SENTENCE, SETTINGS, UNREAD,
+                                   WITH_POOLER, their_name)
 from tinydistill.safe_files import read_json, read_safetensors
 from tinydistill.students.bert import Bert, parameter_count
-from tinydistill.students.configs import HEADS, BertConfig
+from tinydistill.students.configs import HEADS, READ_POOLED, BertConfig
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-
-# ---------------------------------------------------------------- their names
-
-BODY = {                                            # ours: theirs; N is the number of the layer
-    "embeddings.word": "embeddings.word_embeddings",
-    "embeddings.position": "embeddings.position_embeddings",
-    "embeddings.token_type": "embeddings.token_type_embeddings",
-    "embeddings.norm": "embeddings.LayerNorm",
-    "layers.N.attention.query": "encoder.layer.N.attention.self.query",
-    "layers.N.attention.key": "encoder.layer.N.attention.self.key",
-    "layers.N.attention.value": "encoder.layer.N.attention.self.value",
-    "layers.N.attention.output": "encoder.layer.N.attention.output.dense",
-    "layers.N.attention_norm": "encoder.layer.N.attention.output.LayerNorm",
-    "layers.N.feed_forward.inner": "encoder.layer.N.intermediate.dense",
-    "layers.N.feed_forward.outer": "encoder.layer.N.output.dense",
-    "layers.N.feed_forward_norm": "encoder.layer.N.output.LayerNorm",
-    "pooler": "pooler.dense",
-}
-HEAD = {
-    "head.dense": "cls.predictions.transform.dense",
-    "head.norm": "cls.predictions.transform.LayerNorm",
-    "head": "cls.predictions",
-    "head.classifier": "classifier",
-}
-ARCHITECTURES = {"none": "BertModel", "masked-lm": "BertForMaskedLM", "sequence": "BertForSequenceClassification",
-                 "token": "BertForTokenClassification"}
-WITH_POOLER = ("BertModel", "BertForSequenceClassification")
-CLASSIFIERS = ("sequence", "token")
-HEAD_PREFIXES = ("cls.", "classifier.")
-UNREAD = ("cls.seq_relationship.", "qa_outputs.")   # heads that nothing here reads: next sentence, answer spans
-
-SETTINGS = {                                        # ours: theirs, and what a config.json without it means
-    "layers": ("num_hidden_layers", 12),
-    "hidden": ("hidden_size", 768),
-    "heads": ("num_attention_heads", 12),
-    "feed_forward": ("intermediate_size", 3072),
-    "vocabulary": ("vocab_size", 30522),
-    "positions": ("max_position_embeddings", 512),
-    "token_types": ("type_vocab_size", 2),
-    "eps": ("layer_norm_eps", 1e-12),
-    "dropout": ("hidden_dropout_prob", 0.1),
-    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
-    "initial_std": ("initializer_range", 0.02),
-    "pad_id": ("pad_token_id", 0),
-}
-FIXED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False,
-         "add_cross_attention": False}              # what makes it this BERT; a config.json may leave them out
-
-
-def their_name(name):
-    """layers.3.attention.query.weight -> encoder.layer.3.attention.self.query.weight
-
-    >>> their_name("head.bias"), their_name("layers.3.feed_forward_norm.weight")
-    ('cls.predictions.bias', 'encoder.layer.3.output.LayerNorm.weight')
-    """
-    module, _, kind = name.rpartition(".")
-    layer = re.search(r"\d+", module)
-    if layer:
-        module = module.replace(layer.group(), "N", 1)
-    theirs = (BODY | HEAD)[module]
-    return f"{theirs.replace('N', layer.group(), 1) if layer else theirs}.{kind}"
-
 
 # ---------------------------------------------------------------- in
 
@@ -91,7 +30,7 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
     wanted and not there, or there for other classes than `labels`, is drawn from `seed`, with the pooler below it where
     that is missing too; `require_head` makes this an error. Classes are put in the order of `labels`, and nameless ones
     (LABEL_0, LABEL_1 ...) take their names from it.
-    Left out: BertForPreTraining's next-sentence head, which nothing here trains, and a `classifier_dropout` of its own.
+    Left out: a next-sentence head, unless head is "pretraining" and the file has all of that; a `classifier_dropout`.
     Raises: WrongUsage for a directory or architecture that is not read here, Problem for a damaged file.
     """
     if head not in ("any", *HEADS):
@@ -101,6 +40,9 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
     weights = _find(directory, WEIGHTS)
     tensors = _canonical(read_safetensors(weights), weights)
     found, known = _head_in(tensors, settings)
+    if (found, head) != ("pretraining", "pretraining"):
+        found = "masked-lm" if found == "pretraining" else found
+        tensors = {name: x for name, x in tensors.items() if not name.startswith(NEXT_SENTENCE)}
     head = found if head == "any" else head
     labels = tuple(labels or (known if head == found else ())) if head in CLASSIFIERS else ()
     rows = _rows(labels, known) if head == found else None                              # None: not this head
@@ -111,11 +53,11 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
 
     if rows is None:
         tensors = {name: x for name, x in tensors.items() if not name.startswith(HEAD_PREFIXES)}
-    elif head == "masked-lm":
+    elif head in ("masked-lm", "pretraining"):
         _tie(tensors, weights)
     has_pooler = any(name.startswith("pooler.") for name in tensors)
     drawn = () if rows is not None else ("head.",) if has_pooler else ("head.", "pooler.")
-    config = config.but(head=head, labels=labels, pooler=has_pooler or head == "sequence")
+    config = config.but(head=head, labels=labels, pooler=has_pooler or head in READ_POOLED)
     model = _filled(config, seed, tensors, drawn, weights)
     if rows:
         for parameter in model.head.classifier.parameters():
@@ -184,7 +126,7 @@ def _canonical(tensors, path):
 def _head_in(tensors, settings):
     """Which head the tensors are of, and the names of its classes."""
     if any(name.startswith("cls.predictions.") for name in tensors):
-        return "masked-lm", ()
+        return "pretraining" if any(name.startswith(NEXT_SENTENCE) for name in tensors) else "masked-lm", ()
     if "classifier.bias" not in tensors:
         return "none", ()
     kind = settings.get("architectures")
@@ -221,7 +163,7 @@ def _filled(config, seed, tensors, drawn, path):
     described, held = parameter_count(config.but(head="none"))["total"], sum(x.size for x in tensors.values())
     if described > 2 * held:                        # before anything much larger than the file is built
         raise Problem(f"cannot read {path}: {CONFIG} describes {described:,} parameters, and it holds {held:,}")
-    model = Bert(config, seed)
+    model = Bert(config, seed=None).initialise(seed, config.initial_std, drawn)
     arrays = model.arrays()
     for name, array in arrays.items():
         theirs = their_name(name)

@@ -9,7 +9,8 @@ from tinydistill.errors import Problem, WrongUsage
 from tinydistill.features import Features
 from tinydistill.nn import Dropout, Embedding, EncoderLayer, LayerNorm, Linear, Module
 from tinydistill.nn.layers import number_dropouts
-from tinydistill.students.heads import MaskedLanguageHead, SequenceHead, TokenHead
+from tinydistill.students.configs import READ_POOLED
+from tinydistill.students.heads import MaskedLanguageHead, PretrainingHead, SequenceHead, TokenHead
 
 
 class BertEmbeddings(Module):
@@ -46,9 +47,11 @@ class Bert(Module):
         if config.pooler:
             self.pooler = Linear(config.hidden, config.hidden)
         if config.head != "none":
-            self.head = {"masked-lm": MaskedLanguageHead, "sequence": SequenceHead, "token": TokenHead}[config.head](config)
+            self.head = {"masked-lm": MaskedLanguageHead, "pretraining": PretrainingHead, "sequence": SequenceHead,
+                         "token": TokenHead}[config.head](config)
         number_dropouts(self)
-        self.initialise(seed, config.initial_std)
+        if seed is not None:                        # None: whoever builds it fills it
+            self.initialise(seed, config.initial_std)
 
     def __call__(self, batch, run):
         depth, needs = len(self.layers), run.needs
@@ -71,15 +74,23 @@ class Bert(Module):
             x = layer(x, queries, keys, values, mask, run)
             if l in wanted["hidden"]:
                 features.hidden[l] = x
-        pooled = self.pool(x) if "pooled" in needs or ("logits" in needs and self.config.head == "sequence") else None
+        reads_pooled = "next_sentence" in needs or ("logits" in needs and self.config.head == "sequence")
+        pooled = self.pool(x) if "pooled" in needs or reads_pooled else None
         logits = self.logits(x, pooled, batch, run) if "logits" in needs else None
-        return features.has(embeddings=embeddings, pooled=pooled, logits=logits)
+        next_sentence = self.next_sentence(pooled) if "next_sentence" in needs else None
+        return features.has(embeddings=embeddings, pooled=pooled, logits=logits, next_sentence=next_sentence)
 
     def pool(self, x):
         """tanh(h_[CLS] W + b). Shapes: (B, T, D) -> (B, D)."""
         if not self.config.pooler:
             raise Problem(f"need pooled, which {self.config} without a pooler cannot have")
         return ops.tanh(self.pooler(x[:, 0]))
+
+    def next_sentence(self, pooled):
+        """(B, 2): does the second sentence follow (class 0), or come from elsewhere (class 1)."""
+        if self.config.head != "pretraining":
+            raise Problem(f"need next_sentence, which {self.config} without a pretraining head cannot have")
+        return self.head.next_sentence(pooled)
 
     def logits(self, x, pooled, batch, run):
         """(N, V) or (N, C) at the batch's positions, or (B, C) for a sequence head."""
@@ -92,6 +103,20 @@ class Bert(Module):
         return self.head(x, batch.positions, self.embeddings.word.weight)
 
 
+def with_head(body, head, labels=(), seed=0):
+    """The model with this head: as it is where it has it, else the same body with a fresh head drawn by `seed`.
+
+    A head that reads a pooler draws it too, where the body has none.
+    """
+    config = body.config.but(head=head, labels=tuple(labels), pooler=body.config.pooler or head in READ_POOLED)
+    if config == body.config:
+        return body
+    like = body.parameters()[0].array
+    model = Bert(config, seed).to(xp_of(like), like.dtype)
+    kept = {name: array for name, array in body.arrays().items() if not name.startswith("head.")}
+    return model.load(model.arrays() | kept)
+
+
 def parameter_count(config):
     """Exact counts by part, from the configuration alone: nothing is built.
 
@@ -100,6 +125,7 @@ def parameter_count(config):
     D, F = config.hidden, config.feed_forward
     layer = 4 * D * D + 4 * D + 2 * D * F + F + D + 4 * D
     head = {"none": 0, "masked-lm": D * D + D + 2 * D + config.vocabulary,
+            "pretraining": D * D + D + 2 * D + config.vocabulary + 2 * (D + 1),
             "sequence": len(config.labels) * (D + 1), "token": len(config.labels) * (D + 1)}[config.head]
     parts = {
         "word embeddings": config.vocabulary * D,

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, replace
 
 from tinydistill.errors import WrongUsage
 
-HEADS = ("none", "masked-lm", "sequence", "token")
+HEADS = ("none", "masked-lm", "pretraining", "sequence", "token")
+READ_POOLED = ("pretraining", "sequence")           # heads that read the pooled [CLS]
 
 
 @dataclass(frozen=True)

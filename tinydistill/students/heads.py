@@ -1,7 +1,7 @@
 """What reads the encoder's output: masked tokens, classes of a sequence, classes of its tokens."""
 
 from tinydistill import ops
-from tinydistill.nn.layers import Dropout, LayerNorm, Linear, parameter
+from tinydistill.nn.layers import Dropout, Embedding, LayerNorm, Linear, parameter
 from tinydistill.nn.module import Module
 
 
@@ -25,6 +25,35 @@ class MaskedLanguageHead(Module):
     def __call__(self, x, positions, word_embeddings):
         h = ops.bias_gelu(ops.linear(select(x, positions), self.dense.weight, None), self.dense.bias)
         return ops.linear(self.norm(h), word_embeddings, self.bias)
+
+
+class PretrainingHead(MaskedLanguageHead):
+    """The same, and whether the second sentence follows the first: next_sentence = pooled W + b. Shapes: (B, D) -> (B, 2)."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.next_sentence = Linear(config.hidden, 2)
+
+
+class SplitDecoderHead(Module):
+    """logits = LN(act(h W + b)) [E, extra]^T + c at the selected positions: a layer norm even where blocks have none.
+
+    With `next_sentence` for a pretraining head, pooled W + b. Shapes: x (B, T, H), E (V, E), extra (V, H - E), logits
+    (N, V), next_sentence (B, 2).
+    """
+
+    def __init__(self, config):
+        self.dense = Linear(config.hidden, config.hidden)
+        self.norm = LayerNorm(config.hidden, config.eps)
+        self.extra = Embedding(config.vocabulary, config.hidden - config.embedding)
+        self.bias = parameter((config.vocabulary,))
+        self.activation = config.activation
+        if config.head == "pretraining":
+            self.next_sentence = Linear(config.hidden, 2)
+
+    def __call__(self, x, positions, word_embeddings):
+        h = self.norm(getattr(ops, self.activation)(self.dense(select(x, positions))))
+        return ops.linear(h, ops.concatenate(word_embeddings, self.extra.weight, axis=1), self.bias)
 
 
 class SequenceHead(Module):

@@ -138,6 +138,7 @@ class Worker:
         watch = Watch(ranks)
         code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=native" if self.mutant else "--tb=short",
                             f"--basetemp={self.place / 'tmp'}", f"--rootdir={self.tree}", *tests], plugins=[watch])
+        loaded.add("__mp_main__")                   # another name of this process's own program, by multiprocessing
         files = [getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if name not in loaded]
         note = {"failed": watch.failed, "seconds": watch.seconds, "files": [os.path.realpath(f) for f in files if f],
                 "outside": [f for f in files if f and self.is_original(f)]}

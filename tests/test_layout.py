@@ -20,16 +20,16 @@ from tinydistill import Tensor, ops
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tinydistill"
 FLOORS = {                                          # of every file and folder; tenths are steps on one floor
-    9.3: "__main__", 9.2: "cli", 9.1: "commands", 9.0: "report bench profile",
+    9.3: "__main__", 9.2: "cli", 9.1: "commands", 9.0: "report bench profile trace",
     8.0: "training",
     7.0: "methods",
-    6.1: "tasks", 6.0: "hub data",
+    6.1: "tasks", 6.0: "hub data", 5.9: "hub_names",
     5.1: "compress", 5.0: "losses students",
     4.0: "nn",
     3.1: "__init__", 3.0: "ops",
     2.0: "tensor features",
     1.0: "kernels",
-    0.1: "backend safe_files", 0.0: "errors",
+    0.1: "backend safe_files", 0.0: "errors source",
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 STRANGERS = {("compress", "losses")}                # an architecture never sees a loss
@@ -145,7 +145,7 @@ def modules():
     return ["tinydistill", *(name for name in names if name != "tinydistill.__main__")]
 
 
-ITS_OWN_DEFINITION = set("""add subtract multiply divide negative exp log sqrt tanh relu sum reshape transpose
+ITS_OWN_DEFINITION = set("""add subtract multiply divide negative absolute exp log sqrt tanh relu sum reshape transpose
     concatenate""".split())
 PROTOCOL = {"arguments", "run", "text"}             # of every command: explained once, in commands/__init__.py
 

@@ -1,5 +1,6 @@
 """scripts/mutate: the mistakes it makes, and whether it tells tested code from untested code."""
 
+import configparser
 import json
 import os
 import signal
@@ -139,9 +140,10 @@ def test_survivors_are_found_in_untested_code_and_only_there(tree):
 
 
 def test_explained_survivors_do_not_count_and_stale_explanations_are_named(tree):
+    (tree / "package/sums.py").write_text((tree / "package/sums.py").read_text().replace("a - 1", "a - 1  # one less"))
     explanations = tree / "equivalent.txt"
     explanations.write_text("# nothing calls forgotten\n"
-                            "package/sums.py: pass  # return a - 1: never called\n"
+                            "package/sums.py: pass  # return a - 1  # one less: never called\n"
                             "package/sums.py: return a + 1: never called\n"
                             "package/sums.py: return 2 * a - b: it is tested\n"
                             "package/sums.py: return nothing like it: the line is gone\n")
@@ -151,8 +153,42 @@ def test_explained_survivors_do_not_count_and_stale_explanations_are_named(tree)
         "survived package/sums.py:7  term", "survived package/sums.py:7  constant",
         "stale: no survivor is explained by `package/sums.py: return 2 * a - b`",
         "stale: no survivor is explained by `package/sums.py: return nothing like it`", text.splitlines()[-1]]
-    assert "survived package/sums.py:7  constant\n    - return a - 1\n    + return a - 2\n" in text and not errors
+    assert "survived package/sums.py:7  constant\n    - return a - 1  # one less\n    + return a - 2" in text
+    assert not errors
     assert text.splitlines()[-1].startswith("killed 8 of 10 mutants = 80.0% (0 by time-out; 2 more explained as equiv")
+
+
+def test_tests_are_found_by_name_and_where_they_are_declared(tree):
+    """A file's own tests and what belongs to them, but not those of its neighbour; the folder's for one without."""
+    for name in ("sums_of_squares", "differences", "products"):
+        (tree / f"package/{name}.py").write_text("def two():\n    return 2\n")
+    for name in ("sums_again", "sums_of_squares", "package", "package_in_use", "declared"):
+        (tree / f"tests/test_{name}.py").write_text(
+            "from package import differences, products, sums, sums_of_squares as squares\n"
+            "def test():\n    assert differences.two() == products.two() == squares.two() == 2 and sums.weigh(3, 5)\n")
+    (tree / "setup.cfg").write_text(
+        "[tool:mutate]\npackage/differences.py = tests/test_declared.py tests/test_sums.py\n")
+    (tree / "tests/equivalent_mutants.txt").write_text("package/sums.py: return nothing like it: the line is gone\n")
+    found, _ = run(tree, "package", "--json", "--at-least", "0", "--sample", "3")
+    assert [(file["path"], [t[11:-3] for t in file["tests"]]) for file in found["files"]] == [
+        ("package/differences.py", ["declared", "sums"]), ("package/products.py", ["package", "package_in_use"]),
+        ("package/sums.py", ["sums", "sums_again"]), ("package/sums_of_squares.py", ["sums_of_squares"])]
+    assert [sum(file[count] for file in found["files"]) for count in ("mutants", "killed", "explained")] == [
+        3, found["killed"], 0]
+    assert found["stale"] == ["package/sums.py: return nothing like it"]
+
+
+def test_every_declaration_and_every_explanation_is_about_files_that_there_are():
+    root = MUTATE.parent.parent
+    config = configparser.ConfigParser(delimiters="=")
+    config.read(root / "setup.cfg", encoding="utf-8")
+    for path, tests in config.items("tool:mutate"):
+        assert all((root / file).is_file() for file in [path, *tests.split()]), f"{path} = {tests}"
+    for line in (root / "tests/equivalent_mutants.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            path, _, rest = line.partition(": ")
+            after = [m.after for m in mutants(path, (root / path).read_text(encoding="utf-8"))]
+            assert any(line.startswith(rest.rpartition(": ")[0]) for line in after), f"no mutant of {path}: `{rest}`"
 
 
 def test_a_sample_is_drawn_by_its_seed_and_calls_nothing_stale_that_it_did_not_run(tree):

@@ -258,10 +258,10 @@ def test_a_tensor_shows_its_array():
 
 
 def test_an_array_on_the_left_leaves_the_work_to_the_tensor():
-    x = leaf(3)
-    for y, dx in [(u[0] - x, -u[1]), (u[0] * x, u[0] * u[1]), (u[0] / x, -u[0] / x.array ** 2 * u[1])]:
+    x, c = leaf(3, 3), rng.standard_normal((3, 3))
+    for y, dx in [(c - x, -u), (c * x, c * u), (c / x, -c / x.array ** 2 * u), (c @ x, c.T @ u)]:
         assert isinstance(y, Tensor)
-        np.testing.assert_allclose(gradients(y, [x], u[1])[0], dx, rtol=1e-12)
+        np.testing.assert_allclose(gradients(y, [x], u)[0], dx, rtol=1e-12)
 
 
 def test_an_op_remembers_its_inputs_only_where_a_gradient_can_arrive():

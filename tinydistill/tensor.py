@@ -139,7 +139,7 @@ def gradients(loss, parameters, dy=None):
         else:
             continue
         for x, dx in zip(tensor.inputs, dxs, strict=True):
-            if isinstance(x, Tensor) and x.requires_grad and dx is not None:
+            if isinstance(x, Tensor) and x.requires_grad:
                 dx = dx() if callable(dx) else dx
                 flowing[id(x)] = add_gradients(flowing[id(x)], dx) if id(x) in flowing else dx
     return [arrived.get(id(p)) for p in parameters]

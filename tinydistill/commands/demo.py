@@ -32,7 +32,7 @@ def arguments(parser):
     parser.add_argument("--output", default="runs/demo", metavar="DIR",
                         help="where the runs go; a second call goes on there (default runs/demo)")
     parser.add_argument("--full", action="store_true",
-                        help="half an hour: adds MLM with the teacher's compute, copied layers and the topic task")
+                        help="half an hour: adds MLM-KD, MLM with the teacher's compute, copied layers and the topic task")
     parser.add_argument("--seed", type=common.natural, default=0, metavar="N")
     parser.add_argument("--threads", type=common.positive, default=min(2, cpu_count()), metavar="N",
                         help="1 or 2: each batch is two shards (default: 2 where there are two processors)")
@@ -70,6 +70,7 @@ def build(args, material):
              CONTROL: models.pretrained(args, CONTROL, "2x128x4", steps, material,
                                         batch_size=models.DISTILLATION["batch_size"])}
     if args.full:
+        built["MLM-KD 2x128"] = models.soft_labelled(args, "MLM-KD 2x128", "2x128x4", steps, teacher, material)
         longer = models.steps_of_equal_compute()
         built["MLM 2x128, teacher's compute added"] = models.pretrained(
             args, f"MLM 2x128 {longer} steps", "2x128x4", longer, material)
@@ -140,7 +141,7 @@ def fidelity(built, material):
     teacher, *students = built.items()
     language = [term for _, term in bert.pretrain.terms]
     held_out = evaluation.mean_terms(teacher[1], None, language, inputs.masked_once(
-        batches, material.tokenizer, models.MASKED, 0))
+        batches, inputs.masking("bert", material.tokenizer, batches), models.MASKED, 0))
     rows = [{"model": teacher[0], "held-out MLM loss": held_out["masked_lm"]}]
     for name, student in students:
         kl = evaluation.mean_terms(student, teacher[1], [minilm.attention, minilm.value_relation], unseen)

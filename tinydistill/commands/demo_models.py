@@ -6,9 +6,10 @@ from tinydistill import hub
 from tinydistill.commands import common
 from tinydistill.data import inputs, stdlib, stdlib_parts, tokenizer as tokenizers
 from tinydistill.errors import NothingToDo
-from tinydistill.methods import bert, minilm
+from tinydistill.methods import bert, minilm, mlm_kd
 from tinydistill.students.bert import Bert, forward_flops
 from tinydistill.students.configs import parse
+from tinydistill.training.loop import Phase
 
 VOCABULARY, LENGTH, MASKED = 1000, 64, 0.2
 TEACHER_SIZE, INITIAL_STD = "4x128x4", 0.05
@@ -44,17 +45,31 @@ def config(size, material, **changes):
 def pretrained(args, name, size, steps, material, batch_size=PRETRAINING["batch_size"]):
     """A model trained by masked language modelling, or the finished one that an earlier run left."""
     recipe = bert.pretrain.recipes["laptop"].but(steps=steps, max_length=LENGTH, **PRETRAINING | {"batch_size": batch_size})
-    batches = inputs.plain(material.corpus, material.tokenizer, recipe, args.seed)
     return _trained(args, name, Bert(config(size, material, head="masked-lm"), args.seed), bert.pretrain, recipe,
-                    lambda step: inputs.masked(batches.at(step), material.tokenizer, MASKED, args.seed, step), material)
+                    masked_at(args, material, recipe), material)
 
 
 def distilled(args, name, size, steps, teacher, material):
     """A student trained by MiniLM, or the finished one that an earlier run left."""
-    recipe = minilm.LAPTOP.but(steps=steps, max_length=LENGTH, **DISTILLATION)
+    recipe = minilm.RECIPES["laptop"].but(steps=steps, max_length=LENGTH, **DISTILLATION)
     batches = inputs.plain(material.corpus, material.tokenizer, recipe, args.seed)
-    stage, = minilm.method.stages
+    stage, = minilm.method.plan(parse(size), teacher.config)
     return _trained(args, name, Bert(config(size, material), args.seed), stage, recipe, batches.at, material, teacher)
+
+
+def soft_labelled(args, name, size, steps, teacher, material):
+    """A student trained by MLM-KD, the teacher's soft labels of masked tokens, or the one that an earlier run left."""
+    recipe = minilm.RECIPES["laptop"].but(steps=steps, max_length=LENGTH, **DISTILLATION)
+    stage, = mlm_kd.method.plan(parse(size), teacher.config)
+    return _trained(args, name, Bert(config(size, material, head="masked-lm"), args.seed), stage, recipe,
+                    masked_at(args, material, recipe), material, teacher)
+
+
+def masked_at(args, material, recipe):
+    """The masked batch of each step."""
+    batches = inputs.plain(material.corpus, material.tokenizer, recipe, args.seed)
+    choose = inputs.masking("bert", material.tokenizer, batches)
+    return lambda step: inputs.masked(batches.at(step), choose, MASKED, args.seed, step)
 
 
 def _trained(args, name, model, stage, recipe, batch_at, material, teacher=None):
@@ -63,8 +78,8 @@ def _trained(args, name, model, stage, recipe, batch_at, material, teacher=None)
     try:
         common.carry_out(args, {"model": name, "corpus": "stdlib, without the rows of the tasks",
                                 "rows": len(material.corpus)},
-                         common.placed(args, model), stage, recipe, batch_at, output=path, resume=True,
-                         teacher=teacher, tokenizer=material.tokenizer)
+                         common.placed(args, model), [Phase(stage, recipe, batch_at, teacher)], output=path, resume=True,
+                         tokenizer=material.tokenizer)
     except NothingToDo:
         common.say(args, f"{name}: finished by an earlier run")
     return common.placed(args, hub.read(path))

@@ -1,62 +1,217 @@
-"""`tinydistill distill`: a student learns from a teacher by one of the methods."""
+"""`tinydistill distill`: a student learns from a teacher by one of the methods, on a corpus or on a task."""
 
-from tinydistill import hub, methods
-from tinydistill.commands import common
-from tinydistill.data import corpora, inputs, tokenizer as tokenizers
-from tinydistill.students.bert import Bert
+from pathlib import Path
+
+from tinydistill import hub, methods, tasks
+from tinydistill.commands import common, distill_data as data, grid
+from tinydistill.data import tokenizer as tokenizers
+from tinydistill.errors import WrongUsage
+from tinydistill.methods.projections import Projections
+from tinydistill.methods.start import STARTS, copied
+from tinydistill.students.bert import Bert, with_head
 from tinydistill.students.configs import has_fixed_heads, parse
+from tinydistill.training.ensemble import Ensemble
 from tinydistill.training.evaluation import mean_terms
+from tinydistill.training.loop import Phase
 
 HELP = "distil a teacher into a student"
 
 
 def arguments(parser):
     parser.add_argument("--method", required=True, metavar="M", help="see `tinydistill methods`")
-    parser.add_argument("--teacher", required=True, metavar="DIR", help="checkpoint or run directory")
-    parser.add_argument("--student", required=True, metavar="SIZE", help="LxH, LxHxA or a published name")
-    parser.add_argument("--corpus", default="stdlib", metavar="C", help="see `tinydistill corpora` (default stdlib)")
+    parser.add_argument("--teacher", required=True, action="append", metavar="DIR",
+                        help="checkpoint or run directory; several, for methods of soft labels, are averaged")
+    parser.add_argument("--student", required=True, metavar="SIZE",
+                        help="LxH, LxHxA, a published name, or the directory of a model that goes on learning")
+    common.text_flags(parser, mask_rate=0.15)
+    parser.add_argument("--task", metavar="T", help="distil on a task's examples: see `tinydistill tasks`")
+    parser.add_argument("--data", metavar="DIR", help="the task's files; embedded tasks need none")
+    parser.add_argument("--epochs", type=common.positive, metavar="N", help="times a task's rows are read")
+    parser.add_argument("--assistant", metavar="SIZE",
+                        help="first distil into a teacher assistant of this size, in OUTPUT-assistant, then from it")
+    parser.add_argument("--force", action="store_true", help="take an assistant outside the paper's condition")
+    parser.add_argument("--convention", default="paper", choices=("paper", "official"),
+                        help="the losses as the paper has them, or as published code computes them (default paper)")
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE",
+                        help="settings of the method, such as temperature=5: see `tinydistill methods`")
+    parser.add_argument("--skip", nargs="+", default=[], metavar="STAGE", help="stages to leave out")
+    parser.add_argument("--start", choices=STARTS, help="how the student's weights begin (default: as in the paper)")
+    parser.add_argument("--start-from", metavar="DIR", help="the model whose layers --start copies (default: the teacher)")
+    parser.add_argument("--cache-teacher", metavar="DIR", help="compute the teacher's features once and keep them here")
+    parser.add_argument("--cache-dtype", choices=("float32", "float16"), default="float32", help="default float32")
     parser.add_argument("--init-std", type=common.positive_float, metavar="S", default=0.05,
                         help="standard deviation of the initial weights (default 0.05; BERT: 0.02)")
+    grid.flag(parser, "the method's own, where one was published")
     common.training_flags(parser)
 
 
 def run(args):
     method = methods.get(args.method)
-    stage, = method.stages
-    recipe = common.recipe_of(args, stage)
-    teacher_path = common.require_directory(args.teacher, "a teacher")
-    tokenizer = tokenizers.load(teacher_path)
-    teacher = hub.read(teacher_path)
-    config = student_config(args, method, teacher.config)
-    train_texts, held_out = corpora.split(corpora.load(args.corpus))
-    batches = inputs.plain(train_texts, tokenizer, recipe, args.seed)
-    teacher, student = common.placed(args, teacher), common.placed(args, Bert(config, args.seed))
-    common.say(args, f"{teacher.config} -> {config} by {method.name} on {len(train_texts):,} rows of {args.corpus}")
-
-    terms = [term for _, term in stage.terms]
-    unseen = [batch for _, batch in inputs.plain(held_out[:500], tokenizer, recipe, args.seed).once()]
-    before = mean_terms(student, teacher, terms, unseen)
-    metrics = common.carry_out(
-        args, {"method": method.name, "teacher": args.teacher, "teacher_sha256": hub.fingerprint(teacher_path),
-               "student": args.student, "heads": config.heads, "corpus": args.corpus, "rows": len(train_texts),
-               "init_std": args.init_std},
-        student, stage, recipe, batches.at, teacher=teacher, tokenizer=tokenizer)
-    return {"output": args.output, **metrics, "held_out_before": before,
-            "held_out": mean_terms(student, teacher, terms, unseen), "sha256": hub.fingerprint(args.output)}
+    if args.grid:
+        return grid.search(args, distilled, method.settings, method.grid)
+    return distilled(args)
 
 
-def student_config(args, method, teacher):
-    """The student's configuration: its size, and all that it must share with its teacher."""
-    config = parse(args.student, heads=teacher.heads if method.equal_heads else None)
-    if method.equal_heads and not has_fixed_heads(args.student):
+def distilled(args):
+    """One run, or two with an assistant between."""
+    method = methods.get(args.method)
+    if not args.assistant:
+        return distil(args, method, args.teacher, args.student, args.output)
+    assistant = f"{args.output.rstrip('/')}-assistant"
+    require_assistant(args, hub.read(common.require_directory(args.teacher[0], "a teacher")).config)
+    common.say(args, f"the teacher assistant {args.assistant} comes first, in {assistant}")
+    if not (Path(assistant) / hub.WEIGHTS).exists():
+        first = distil(args, method, args.teacher, args.assistant, assistant)
+    else:
+        first = {"output": assistant}
+    return distil(args, method, [assistant], args.student, args.output) | {"assistant": first}
+
+
+def require_assistant(args, teacher):
+    """Section 3.3 of MiniLM: an assistant helps where M <= L/2 and d' <= d/2; it has L layers of width d'."""
+    student, assistant = parse(args.student), parse(args.assistant)
+    needed = f"{teacher.layers}x{student.hidden}"
+    fits = student.layers <= teacher.layers / 2 and student.hidden <= teacher.hidden / 2
+    if not args.force and not fits:
+        raise WrongUsage(f"a teacher assistant is for students of at most half the teacher's layers and width: student "
+                         f"{student.layers}x{student.hidden}, teacher {teacher.layers}x{teacher.hidden}; "
+                         f"leave --assistant out, or add --force")
+    if not args.force and (assistant.layers, assistant.hidden) != (teacher.layers, student.hidden):
+        raise WrongUsage(f"need an assistant of the teacher's depth and the student's width, {needed}; got {args.assistant}; "
+                         f"or add --force")
+
+
+def distil(args, method, teacher_paths, size, output):
+    """One teacher (or several), one student, one run directory."""
+    paths = [common.require_directory(path, "a teacher") for path in teacher_paths]
+    task, settings = tasks.get(args.task) if args.task else None, settings_of(method, args.set)
+    tokenizer = same_tokenizer(paths)
+    rows = data.Rows.load(args, task, tokenizer)
+    task = rows.task
+    teacher_config = hub.read(paths[0]).config
+    config, given = student_config(args, method, size, teacher_config)
+    plan = chosen(method.plan(config, teacher_config, task=task is not None, convention=args.convention, **settings), args.skip)
+    rows.require_read(plan)
+    positions = min(config.positions, teacher_config.positions)
+    recipes = [common.recipe_of(args, stage, positions=positions) for stage in plan]        # the lengths of what is counted
+    recipes = [common.recipe_of(args, stage, rows.count(stage, recipe), positions) for stage, recipe in zip(plan, recipes)]
+    recipes = shared_out(recipes, args.max_steps)
+    teachers = [read_teacher(path, plan, task) for path in paths]
+    start = "given" if given else args.start or method.start
+    student = given or started(args, start, with_head(Bert(config, args.seed), *rows.head(plan[0]), seed=args.seed), teachers)
+    student, teachers = common.placed(args, student), [common.placed(args, teacher) for teacher in teachers]
+    projections = Projections(plan, config, teacher_config, args.seed).to(*data.place_of(student))
+    teacher = teachers[0]
+    if len(teachers) > 1:
+        teacher = Ensemble(teachers, (method.settings | settings).get("temperature", 1.0))
+    common.say(args, f"{', '.join(str(t.config) for t in teachers)} -> {config} by {method.name} on {rows}")
+
+    identity = {"teacher": [hub.fingerprint(path) for path in paths]}
+    identity |= {"temperature": teacher.temperature} if len(teachers) > 1 else {}
+    phases = [Phase(stage, recipe, rows.batches_at(stage, recipe), rows.cached(stage, recipe, teacher, identity),
+                    lambda model, stage=stage: with_head(model, *rows.head(stage), seed=args.seed))
+              for stage, recipe in zip(plan, recipes)]
+    unseen = rows.unseen(plan, recipes)
+    terms = [term for _, term in plan[-1].terms]
+    first = mean_terms(phases[0].prepare(student), teacher, terms, unseen, projections) if unseen else None
+    student, metrics = common.carry_out(
+        args, {"method": method.name, "convention": args.convention, "settings": method.settings | settings,
+               "stages": [stage.name for stage in plan], "teacher": list(map(str, teacher_paths)),
+               "teacher_sha256": identity["teacher"], "student": size, "heads": config.heads, **rows.as_dict(),
+               "start": start, "init_std": args.init_std, "mask_rate": args.mask_rate,
+               "masking": {stage.name: rows.masking(stage) for stage in plan if rows.masking(stage)}},
+        student, phases, output=output, projections=projections, tokenizer=tokenizer)
+    result = {"output": str(output), **metrics[-1], "sha256": hub.fingerprint(output)}
+    if len(plan) > 1:
+        result["stages"] = {stage.name: one for stage, one in zip(plan, metrics)}
+    if unseen:
+        result |= {"held_out_before": first, "held_out": mean_terms(student, teacher, terms, unseen, projections)}
+    return result | rows.scores(student, recipes[-1])
+
+
+def settings_of(method, given):
+    """{name: value} of `--set NAME=VALUE`, each of the kind of the method's own value."""
+    settings = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or name not in method.settings:
+            raise WrongUsage(f"need --set NAME=VALUE with a setting of {method.name} "
+                             f"({', '.join(method.settings) or 'it has none'}); got {pair!r}")
+        kind = type(method.settings[name])
+        try:
+            settings[name] = kind(value)
+        except ValueError:
+            raise WrongUsage(f"need a number for {name} of {method.name}, got {value!r}") from None
+    return settings
+
+
+def same_tokenizer(paths):
+    """The tokenizer of the teachers, which must be one."""
+    tokenizer, *others = (tokenizers.load(path) for path in paths)
+    for path, other in zip(paths[1:], others):
+        if other.get_vocab() != tokenizer.get_vocab():
+            raise WrongUsage(f"need teachers with one vocabulary: that of {path} differs from that of {paths[0]}")
+    return tokenizer
+
+
+def chosen(plan, skipped):
+    """The stages without those that --skip names."""
+    names = [stage.name for stage in plan]
+    unknown = [name for name in skipped if name not in names]
+    if unknown or len(set(skipped)) == len(names):
+        raise WrongUsage(f"need stages to skip out of {', '.join(names)}, and one that is left; got {' '.join(skipped)}")
+    return [stage for stage in plan if stage.name not in skipped]
+
+
+def shared_out(recipes, most):
+    """The recipes with `most` steps in all, shared out as their own numbers of steps are, each at least one."""
+    whole = sum(recipe.steps for recipe in recipes)
+    if most is None or len(recipes) == 1 or whole <= most:
+        return recipes
+    if most < len(recipes):
+        raise WrongUsage(f"need --max-steps of at least {len(recipes)}, one for each stage; got {most}")
+    ends = [round(most * sum(r.steps for r in recipes[:i + 1]) / whole) for i in range(len(recipes))]
+    starts = [0] + ends[:-1]
+    return [recipe.but(steps=max(1, end - start)) for recipe, start, end in zip(recipes, starts, ends)]
+
+
+def student_config(args, method, size, teacher):
+    """(the student's configuration, the model it already is where the size is a directory)."""
+    if Path(size).is_dir():
+        given = hub.read(size)
+        if given.config.vocabulary != teacher.vocabulary:
+            raise WrongUsage(f"need a student with the teacher's vocabulary of {teacher.vocabulary:,} word pieces; "
+                             f"{size} has {given.config.vocabulary:,}")
+        return given.config, given
+    same_heads = method.equal_heads or (args.start or method.start) != "random"         # layers are compared, or copied
+    config = parse(size, heads=teacher.heads if same_heads else None)
+    if same_heads and not has_fixed_heads(size):
         common.say(args, f"the student gets the teacher's {config.heads} attention heads")
-    config = config.but(vocabulary=teacher.vocabulary, positions=teacher.positions, token_types=teacher.token_types,
-                        pad_id=teacher.pad_id, eps=teacher.eps, initial_std=args.init_std)
-    method.check(config, teacher)
-    return config
+    return config.but(vocabulary=teacher.vocabulary, positions=teacher.positions, token_types=teacher.token_types,
+                      pad_id=teacher.pad_id, eps=teacher.eps, initial_std=args.init_std), None
+
+
+def read_teacher(path, plan, task):
+    """The teacher with the head that the stages read, which it must have; without one where none is read."""
+    for stage in plan:
+        if "logits" in stage.teacher_needs:
+            if stage.head == "task":
+                return hub.read(path, head=task.kind, labels=task.labels, require_head=True)
+            return hub.read(path, head="masked-lm", require_head=True)
+    return hub.read(path, head="none")
+
+
+def started(args, start, student, teachers):
+    """The student with the weights it begins with."""
+    source = hub.read(common.require_directory(args.start_from, "a model to start from")) if args.start_from else teachers[0]
+    return copied(student, source, start)
 
 
 def text(result):
-    lines = [f"held out: {name} {result['held_out_before'][name]:.4f} -> {value:.4f} nats"
-             for name, value in result["held_out"].items()]
-    return "\n".join(lines + [f"the student is in {result['output']}: try tinydistill finetune --model {result['output']}"])
+    if "grid" in result:
+        return grid.text(result)
+    lines = [f"held out: {name} {result['held_out_before'][name]:.4f} -> {value:.4f}"
+             for name, value in result.get("held_out", {}).items()]
+    lines += [f"dev: {common.pretty(result['dev'])}"] if "dev" in result else []
+    after = "predict" if "dev" in result else "finetune"
+    return "\n".join(lines + [f"the student is in {result['output']}: try tinydistill {after} --model {result['output']}"])

@@ -14,20 +14,21 @@ def arguments(parser):
     parser.add_argument("--task", required=True, metavar="T", help="see `tinydistill tasks`")
     parser.add_argument("--model", required=True, metavar="DIR", help="a fine-tuned checkpoint or run directory")
     parser.add_argument("--data", metavar="DIR", help="the task's files; embedded tasks need none")
-    parser.add_argument("--split", default="dev", choices=("train", "dev", "test"), help="default dev")
+    parser.add_argument("--split", default="dev", metavar="S",
+                        help="train, dev or test, and dev-mismatched of mnli (default dev)")
     parser.add_argument("--max-length", type=common.positive, metavar="N", help="tokens a sequence")
     common.machine_flags(parser)
 
 
 def run(args):
-    task = tasks.get(args.task)
     path = common.require_directory(args.model, "a model")
     tokenizer = tokenizers.load(path)
+    task, splits = tasks.get(args.task).open(args.data)
     model = hub.read(path, head=task.kind, labels=task.labels, require_head=True)
-    splits = task.load(args.data)
     if args.split not in splits:
         raise WrongUsage(f"need a split that {task.name} has labels for ({', '.join(splits)}); got {args.split}")
-    recipe = bert.finetune.recipes["laptop"].but(max_length=args.max_length)
+    recipe = bert.finetune.recipes["laptop"]
+    recipe = recipe.but(max_length=args.max_length or min(recipe.max_length, model.config.positions))
     scores = score(task, common.placed(args, model), splits[args.split], tokenizer, recipe, args)
     return {"task": task.name, "model": args.model, "split": args.split, "examples": len(splits[args.split]), **scores}
 

@@ -10,7 +10,7 @@ HELP = "count the parameters of a size, part by part"
 def arguments(parser):
     parser.add_argument("size", metavar="SIZE", help="LxH, LxHxA or a published name")
     parser.add_argument("--vocabulary", type=common.positive, metavar="N", help="instead of the size's own")
-    parser.add_argument("--head", choices=("none", "masked-lm"), default="none", help="default none")
+    parser.add_argument("--head", choices=("none", "masked-lm", "pretraining"), default="none", help="default none")
 
 
 def run(args):

@@ -12,6 +12,7 @@ import pytest
 
 from tinydistill import cli, hub, losses, methods, tasks
 from tinydistill.data import tokenizer as tokenizers
+from tinydistill.features import Batch, Needs, Pass
 from tinydistill.students.configs import PUBLISHED
 
 WORDS = "value name file row reader line table key index number object method string error module test".split()
@@ -113,6 +114,22 @@ def test_pretrain_distill_finetune_evaluate_predict_report(capsys, monkeypatch, 
 
     report = run_json(capsys, "report", tuned)["report"]
     assert "<svg" in Path(report).read_text(encoding="utf-8")
+
+
+def test_predict_reads_pairs_that_a_tab_parts(capsys, monkeypatch, tmp_path, teacher):
+    model = hub.read(teacher, head="sequence", labels=("yes", "no"))
+    tokenizer = tokenizers.load(teacher)
+    hub.write(model, tmp_path / "model", tokenizer)
+    monkeypatch.setattr("sys.stdin", io.StringIO("the table\tthe value\nthe value\tthe table\n"))
+    answers = run_json(capsys, "predict", "--model", tmp_path / "model", "--quiet")
+    ids, types = tokenizers.encode(tokenizer, ["the table"], 64, ["the value"])
+    batch = Batch(ids=np.array(ids), mask=np.ones((1, len(ids[0])), bool), token_types=np.array(types))
+    logits = model(batch, Pass(Needs.of(logits=True))).logits.array[0]
+    want = np.exp(logits) / np.exp(logits).sum()
+    assert np.abs(np.array(list(answers[0]["probabilities"].values())) - want).max() < 1e-6 and len(answers) == 2
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\tb\nno pair\n"))
+    code, _, error = run(capsys, "predict", "--model", tmp_path / "model", "--quiet")
+    assert code == 2 and "need a TAB in every line or in none; line 2 has none" in error
 
 
 def test_predict_fills_masks_and_says_what_it_needs(capsys, monkeypatch, teacher):

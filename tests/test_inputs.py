@@ -87,8 +87,8 @@ def expected(name, batch, tokenizer, batches, rate, seed, step):
     special, size, given = special_ids(tokenizer), tokenizer.get_vocab_size(), (batch.ids, batch.mask, batch.rows)
     if name == "bert":
         return mask_tokens(*given, special, size, rate=rate, seed=seed, step=step)
-    if name == "counted":
-        return mask_counted_official(*given, special, size, rate=rate, seed=seed, step=step)
+    if name in ("counted", "one"):
+        return mask_counted_official(*given, special, size, rate=rate if name == "counted" else 0.0, seed=seed, step=step)
     counts = np.zeros(size)
     for row in batches.sequences:
         for token in row:
@@ -107,12 +107,13 @@ def test_each_name_is_the_function_it_says(tokenizer, name, pair):
     assert np.array_equal(hidden.ids, ids) and np.array_equal(hidden.labels, labels)
     assert np.array_equal(hidden.positions, np.flatnonzero(labels.ravel() != IGNORED)) and len(hidden.positions) > 3
     others = [expected(other, batch, tokenizer, batches, 0.4, 7, 3)[1] for other in inputs.MASKINGS if other != name]
-    others += [expected(name, batch, tokenizer, batches, *draw)[1] for draw in ((0.1, 7, 3), (0.4, 8, 3), (0.4, 7, 4))]
+    draws = ((0.4, 8, 3), (0.4, 7, 4), *[(0.1, 7, 3)] * (name != "one"))     # "one" is one token at any rate
+    others += [expected(name, batch, tokenizer, batches, *draw)[1] for draw in draws]
     assert not any(np.array_equal(labels, other) for other in others)
 
 
 def test_a_name_that_there_is_not_is_refused(tokenizer):
-    with pytest.raises(WrongUsage, match="^need a masking out of bert, counted, frequency; got 'span'$"):
+    with pytest.raises(WrongUsage, match="^need a masking out of bert, counted, one, frequency; got 'span'$"):
         inputs.masking("span", tokenizer, inputs.plain(TEXTS, tokenizer, RECIPE, seed=0))
 
 

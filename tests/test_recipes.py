@@ -78,6 +78,14 @@ def test_berts_stages_are_the_papers():                                 # append
     assert all(getattr(bert.FINETUNE["paper"], SEARCH[name]) in values for name, values in bert.GRID.items())
 
 
+def test_published_code_reads_one_corrupted_token_a_row_in_tinyberts_general_distillation():
+    stage, = METHODS["tinybert"].stages(task=False)
+    assert (stage.reads, stage.under("paper").reads) == ("text", "text")
+    official = stage.under("official")
+    assert (official.reads, official.masking) == ("masked text", "one")
+    assert METHODS["tinybert"].stages(task=True)[0].under("official").reads == "task"
+
+
 def test_published_code_trains_tinyberts_layers_for_ten_epochs():
     stage = METHODS["tinybert"].stages(task=True)[0]
     assert stage.recipes["official"] == replace(stage.recipes["paper"], epochs=10)

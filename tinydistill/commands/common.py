@@ -53,7 +53,8 @@ def text_flags(parser, mask_rate):
                         help="pack the corpus's documents into sentence pairs, as BERT does, not its rows one by one")
     parser.add_argument("--masking", choices=MASKINGS,
                         help="which tokens are hidden: bert, each for itself; counted, the published fixed count a "
-                             "row; frequency, rare ones more often (default bert, or what the convention has)")
+                             "row; one, a single token a row; frequency, rare ones more often (default bert, or what "
+                             "the convention has)")
     parser.add_argument("--mask-rate", type=positive_float, metavar="P", default=mask_rate,
                         help=f"share of tokens to hide (default {mask_rate}; BERT: 0.15)")
 

@@ -110,7 +110,7 @@ class Rows:
         batches = self.of_text(self.held_out[:500], recipe)
         fixed = [batch for _, batch in batches.once()]
         if self.masking(stage):
-            hide = self.masker(stage, batches)
+            hide = self.masker(stage, self.batches(stage, recipe))      # how often a token is seen in training
             fixed = [hide(batch, 0, i) for i, batch in enumerate(fixed)]
         return fixed
 

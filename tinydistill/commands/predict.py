@@ -11,7 +11,7 @@ from tinydistill.data.batches import Batches
 from tinydistill.errors import WrongUsage
 from tinydistill.training import evaluation
 
-HELP = "answer each line of standard input: classes, classes of tokens, or the words behind [MASK]"
+HELP = "answer each line of standard input (two texts are parted by a TAB): classes, or the words behind [MASK]"
 SHOWN = 5                                           # candidates for a masked word
 
 
@@ -32,10 +32,15 @@ def run(args):
     texts = [line.strip() for line in sys.stdin if line.strip()]
     if not texts:
         raise WrongUsage("need one text a line on standard input, got none")
-    sequences = tokenizers.encode(tokenizer, texts, args.max_length)
+    firsts, tabs, seconds = zip(*(text.partition("\t") for text in texts))
+    if any(tabs) and not all(tabs):
+        raise WrongUsage(f"need a TAB in every line or in none; line {tabs.index('') + 1} has none")
+    most = min(args.max_length, model.config.positions)
+    sequences, types = tokenizers.encode(tokenizer, firsts, most, seconds) if any(tabs) else (
+        tokenizers.encode(tokenizer, firsts, most), None)
     special = tokenizers.special_ids(tokenizer)
     answer = {"sequence": _sequence, "token": _tokens, "masked-lm": _masked}[model.config.head]
-    logits = evaluation.logits(model, Batches(sequences, 32, 0, pad_id=special.pad))
+    logits = evaluation.logits(model, Batches(sequences, 32, 0, token_types=types, pad_id=special.pad))
     return [{"text": text, **answer(model.config, tokenizer, special, ids, scores)}
             for text, ids, scores in zip(texts, sequences, logits)]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tinydistill.data import pairs
 from tinydistill.data.batches import Batches
-from tinydistill.data.masking import frequency_weights, mask_by_frequency, mask_counted_official, mask_tokens
+from tinydistill.data.masking import TINYBERT_RATE, frequency_weights, mask_by_frequency, mask_counted_official, mask_tokens
 from tinydistill.data.tokenizer import encode, special_ids
 from tinydistill.errors import WrongUsage
 from tinydistill.features import IGNORED
@@ -35,23 +35,23 @@ def labelled(examples, tokenizer, recipe, seed):
                    pad_id=special_ids(tokenizer).pad)
 
 
-MASKINGS = ("bert", "counted", "frequency")
+MASKINGS = ("bert", "counted", "one", "frequency")
 
 
 def masking(name, tokenizer, batches):
     """choose(ids, mask, rows, rate, seed, step) -> (corrupted ids, labels): a way to hide tokens, by name.
 
-    "bert": each token for itself; "counted": BERT's and TinyBERT's published fixed count a row; "frequency":
-    DistilBERT's, rare tokens of `batches` more often. Equations: `data/masking.py`. Raises: WrongUsage for another name.
+    "bert": each token for itself; "counted": BERT's published fixed count a row; "one": TinyBERT's, one token
+    a row whatever the rate; "frequency": DistilBERT's, rare tokens of `batches` more often. Equations: `data/masking.py`. Raises: WrongUsage for another name.
     """
     special, size = special_ids(tokenizer), tokenizer.get_vocab_size()
     if name == "frequency":
         counts = np.bincount(np.concatenate(batches.sequences), minlength=size)
         weights = frequency_weights(counts, special)
         return lambda ids, mask, rows, *draw: mask_by_frequency(ids, mask, rows, special, weights, *draw)
-    if name == "counted":
-        return lambda ids, mask, rows, rate, seed, step: mask_counted_official(ids, mask, rows, special, size, rate,
-                                                                               seed=seed, step=step)
+    if name in ("counted", "one"):
+        return lambda ids, mask, rows, rate, seed, step: mask_counted_official(
+            ids, mask, rows, special, size, TINYBERT_RATE if name == "one" else rate, seed=seed, step=step)
     if name == "bert":
         return lambda ids, mask, rows, *draw: mask_tokens(ids, mask, rows, special, size, *draw)
     raise WrongUsage(f"need a masking out of {', '.join(MASKINGS)}; got {name!r}")

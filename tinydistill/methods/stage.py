@@ -67,7 +67,7 @@ class Stage:
     reads: rows of text, masked text (the head reads masked places, or every real one), or a task's examples.
     head: what the student's logits come from: "none", "masked-lm", "pretraining", or "task", the task's own head.
     masking, official_masking: which tokens are hidden where masked text is read, and which in published code: names of
-    `data.inputs.MASKINGS`.
+    `data.inputs.MASKINGS`. official_reads: what published code reads, where that is something else.
     each_layer: "alone": the stage is done once for each pair of layers, with this pair; "up to": with it and all before.
     recipes: "paper" is what the paper states, "official" what published code does, "laptop" a size at which the same
     objective can be watched on two cores.
@@ -83,6 +83,7 @@ class Stage:
     each_layer: str = ""
     masking: str = "bert"
     official_masking: str = "bert"
+    official_reads: str = ""
 
     def __post_init__(self):
         for name, allowed in (("reads", READS), ("head", HEADS), ("each_layer", EACH_LAYER)):
@@ -106,7 +107,8 @@ class Stage:
         official = convention == "official"
         terms = self.official if official and self.official else tuple(
             (weight, term.under(convention) if convention in term.conventions else term) for weight, term in self.terms)
-        return replace(self, terms=terms, masking=self.official_masking if official else self.masking)
+        return replace(self, terms=terms, masking=self.official_masking if official else self.masking,
+                       reads=self.official_reads or self.reads if official else self.reads)
 
     def bound(self, student_layers, teacher_layers):
         """The stages that this one is for models of so many layers: terms of layers on the map's pairs."""

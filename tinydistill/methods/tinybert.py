@@ -7,7 +7,7 @@ prediction alone.
 from tinydistill.losses import TERMS
 from tinydistill.methods import bert, layer_maps
 from tinydistill.methods.minilm import equal_heads
-from tinydistill.methods.stage import TASK, TEXT, Method, Recipe, Stage
+from tinydistill.methods.stage import MASKED, TASK, TEXT, Method, Recipe, Stage
 
 
 def check(student, teacher, **settings):
@@ -37,7 +37,8 @@ PREDICTION = {"paper": Recipe(steps=100, warmup=10, epochs=3, batch_size=32, lea
 
 def general():
     """Section 3.2, general distillation."""
-    return (Stage("general", _TRANSFORMER, GENERAL, official=_OFFICIAL, layer_map=layer_maps.uniform, reads=TEXT),)
+    return (Stage("general", _TRANSFORMER, GENERAL, official=_OFFICIAL, layer_map=layer_maps.uniform, reads=TEXT,
+                  official_reads=MASKED, official_masking="one"),)
 
 
 def task_specific():

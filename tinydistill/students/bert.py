@@ -10,6 +10,7 @@ from tinydistill.features import Features
 from tinydistill.nn import Dropout, Embedding, EncoderLayer, LayerNorm, Linear, Module
 from tinydistill.nn.layers import number_dropouts
 from tinydistill.students.configs import READ_POOLED
+from tinydistill.students.encode import encode
 from tinydistill.students.heads import MaskedLanguageHead, PretrainingHead, SequenceHead, TokenHead
 
 
@@ -54,26 +55,9 @@ class Bert(Module):
             self.initialise(seed, config.initial_std)
 
     def __call__(self, batch, run):
-        depth, needs = len(self.layers), run.needs
-        features = Features(str(self.config), depth, batch.mask)
-        last, whole = needs.extent(depth)
-        wanted = {name: needs.layers(name, depth) for name in ("hidden", "scores", "queries", "keys", "values")}
-        mask = batch.mask[:, None, None, :]                                             # (B, 1, 1, T): keys
-
+        needs, features = run.needs, Features(str(self.config), len(self.layers), batch.mask)
         embeddings = self.embeddings(batch.ids, batch.token_types)
-        x = self.embedding_dropout(embeddings, run)
-        for l, layer in enumerate(self.layers[:last + 1]):
-            queries, keys, values = layer.attention.project(x)                          # each (B, A, T, K)
-            for name, projected in (("queries", queries), ("keys", keys), ("values", values)):
-                if l in wanted[name]:
-                    getattr(features, name)[l] = projected
-            if l in wanted["scores"]:
-                features.scores[l] = ops.scaled_product(queries, keys)                  # (B, A, T, T)
-            if l == last and not whole:
-                break                               # nobody asked for what this layer makes of them
-            x = layer(x, queries, keys, values, mask, run)
-            if l in wanted["hidden"]:
-                features.hidden[l] = x
+        x = encode(self.layers, self.embedding_dropout(embeddings, run), features, run)
         reads_pooled = "next_sentence" in needs or ("logits" in needs and self.config.head == "sequence")
         pooled = self.pool(x) if "pooled" in needs or reads_pooled else None
         logits = self.logits(x, pooled, batch, run) if "logits" in needs else None

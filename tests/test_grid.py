@@ -8,25 +8,31 @@ from test_cli import corpus, run, run_json, teacher  # noqa: F401 (fixtures)
 from test_distill import QUICK, reviews, tuned  # noqa: F401 (fixtures)
 from tinydistill.commands import grid
 from tinydistill.errors import WrongUsage
-from tinydistill.methods import METHODS
+from tinydistill.methods import METHODS, bert
 
 
 def test_points_are_all_combinations_in_order():
     assert grid.points(["lr=1e-3,1e-4", "alpha=0.2"], {"alpha": 0.5}, {}) == [
         {"lr": 1e-3, "alpha": 0.2}, {"lr": 1e-4, "alpha": 0.2}]
-    pkd = grid.points(["paper"], METHODS["pkd-skip"].settings, METHODS["pkd-skip"].grid)
+    pkd = grid.points(["paper"], METHODS["pkd-skip"].settings, {"paper": METHODS["pkd-skip"].grid})
     assert len(pkd) == 3 * 3 * 3 * 4 and pkd[0].keys() == {"alpha", "temperature", "lr", "official_beta"}
 
 
 @pytest.mark.parametrize("words, text", [
     (["rate=1"], "need --grid NAME=A,B with a name out of lr, epochs, batch_size, warmup, max_steps, seed, alpha; got 'rate=1'"),
-    (["lr"], "got 'lr'"), (["lr=fast"], "need values of lr parted by commas, got 'fast'"),
+    (["lr"], "the name of a published search (here: none); got 'lr'"), (["lr=fast"], "need values of lr parted by commas, got 'fast'"),
     (["epochs=1,0"], "need values of epochs"), (["alpha=x"], "need values of alpha"),
-    (["paper"], "no search was published for this method")])
+    (["paper"], "the name of a published search (here: none); got 'paper'")])
 def test_a_grid_that_cannot_be_is_one_line(words, text):
     with pytest.raises(WrongUsage) as error:
         grid.points(words, {"alpha": 0.5}, {})
     assert text in str(error.value)
+
+
+def test_searches_in_finetuning_have_names():
+    found = grid.points(["minilm"], {}, bert.GRIDS)
+    assert len(found) == 4 * 3 and {point["lr"] for point in found} == {2e-5, 3e-5, 4e-5, 5e-5}
+    assert {point["epochs"] for point in found} == {3, 4, 5} and len(grid.points(["bert"], {}, bert.GRIDS)) == 18
 
 
 def test_finetuning_over_a_grid_prints_the_best_first_and_goes_on(capsys, teacher, reviews, tmp_path):  # noqa: F811

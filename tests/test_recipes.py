@@ -74,8 +74,8 @@ def test_berts_stages_are_the_papers():                                 # append
     assert bert.pretrain.teacher_needs == bert.finetune.teacher_needs == Needs()
     assert_states(bert.pretrain.recipes["paper"], BERT["pretrain"])
     assert_states(bert.finetune.recipes["paper"], BERT["finetune"])
-    assert bert.GRID == {"lr": (5e-5, 3e-5, 2e-5), "epochs": (2, 3, 4), "batch_size": (16, 32)}
-    assert all(getattr(bert.FINETUNE["paper"], SEARCH[name]) in values for name, values in bert.GRID.items())
+    assert bert.GRIDS["bert"] == {"lr": (5e-5, 3e-5, 2e-5), "epochs": (2, 3, 4), "batch_size": (16, 32)}
+    assert all(getattr(bert.FINETUNE["paper"], SEARCH[name]) in values for name, values in bert.GRIDS["bert"].items())
 
 
 def test_published_code_reads_one_corrupted_token_a_row_in_tinyberts_general_distillation():

@@ -41,14 +41,14 @@ def arguments(parser):
     parser.add_argument("--cache-dtype", choices=("float32", "float16"), default="float32", help="default float32")
     parser.add_argument("--init-std", type=common.positive_float, metavar="S", default=0.05,
                         help="standard deviation of the initial weights (default 0.05; BERT: 0.02)")
-    grid.flag(parser, "the method's own, where one was published")
+    grid.flag(parser, "paper, the method's own, where there is one")
     common.training_flags(parser)
 
 
 def run(args):
     method = methods.get(args.method)
     if args.grid:
-        return grid.search(args, distilled, method.settings, method.grid)
+        return grid.search(args, distilled, method.settings, {"paper": method.grid})
     return distilled(args)
 
 

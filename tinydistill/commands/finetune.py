@@ -19,12 +19,12 @@ def arguments(parser):
                         help="times the training set is read (default 3); --max-steps ends earlier")
     parser.add_argument("--from-scratch", action="store_true",
                         help="the control: the same architecture and tokenizer with freshly drawn weights")
-    grid.flag(parser, "BERT's of appendix A.3")
+    grid.flag(parser, ", ".join(bert.GRIDS))
     common.training_flags(parser)
 
 
 def run(args):
-    return grid.search(args, finetune, published=bert.GRID) if args.grid else finetune(args)
+    return grid.search(args, finetune, published=bert.GRIDS) if args.grid else finetune(args)
 
 
 def finetune(args):

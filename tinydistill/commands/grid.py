@@ -15,24 +15,26 @@ RESULTS = "grid.json"                               # in --output, rewritten aft
 
 
 def flag(parser, published):
-    """Add --grid; `published` says whose search the word paper stands for."""
+    """Add --grid; `published` says which searches have a name."""
     parser.add_argument("--grid", nargs="+", metavar="NAME=A,B", help=(
         f"run every combination, each in a folder of its own in --output, and compare on dev: of "
-        f"{', '.join(KINDS)} or a setting; the one word paper is {published}"))
+        f"{', '.join(KINDS)} or a setting; a search that was published by its name: {published}"))
 
 
 def points(words, settings, published):
     """[{name: value}]: every combination of `--grid lr=2e-5,3e-5 epochs=3,4`, or of the published search.
 
-    settings: {name: value} of the method, whose kinds the values get.
+    settings: {name: value} of the method, whose kinds the values get. published: {name: search}.
 
     >>> points(["lr=1e-3,1e-4", "temperature=5,10"], {"temperature": 1.0}, {})[1]
     {'lr': 0.001, 'temperature': 10.0}
     """
-    if words == ["paper"]:
-        if not published:
-            raise WrongUsage("need a grid such as --grid lr=2e-5,3e-5: no search was published for this method")
-        axes = {name: list(values) for name, values in published.items()}
+    if len(words) == 1 and "=" not in words[0]:
+        if not published.get(words[0]):
+            named = ", ".join(name for name in published if published[name]) or "none"
+            raise WrongUsage(f"need a grid such as --grid lr=2e-5,3e-5, or the name of a published search (here: {named}); "
+                             f"got {words[0]!r}")
+        axes = {name: list(values) for name, values in published[words[0]].items()}
     else:
         axes = dict(_axis(word, settings) for word in words)
     return [dict(zip(axes, values)) for values in itertools.product(*axes.values())]

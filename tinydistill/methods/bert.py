@@ -18,4 +18,6 @@ FINETUNE = {
     "paper": Recipe(steps=100, batch_size=32, learning_rate=3e-5, warmup=10, max_length=128, epochs=3),
     "laptop": Recipe(steps=100, batch_size=32, learning_rate=1e-4, warmup=10, max_length=128, epochs=3)}
 finetune = Stage("finetune", terms=((1.0, hard_labels.classes),), reads=TASK, head="task", recipes=FINETUNE)
-GRID = {"lr": (5e-5, 3e-5, 2e-5), "epochs": (2, 3, 4), "batch_size": (16, 32)}
+# What papers searched in fine-tuning: BERT's appendix A.3, and MiniLM's for its students (CoLA, RTE and MRPC up to 10 epochs).
+GRIDS = {"bert": {"lr": (5e-5, 3e-5, 2e-5), "epochs": (2, 3, 4), "batch_size": (16, 32)},
+         "minilm": {"lr": (2e-5, 3e-5, 4e-5, 5e-5), "epochs": (3, 4, 5), "batch_size": (32,)}}

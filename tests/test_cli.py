@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -186,7 +187,8 @@ def test_ctrl_c_saves_and_resume_reaches_the_same_bits(capsys, tmp_path, corpus,
                  "--max-steps", "400", "--quiet"]
     assert run(capsys, *arguments, "--output", tmp_path / "whole")[0] == 0
     process = subprocess.Popen([sys.executable, "-m", "tinydistill", *arguments, "--output", str(tmp_path / "stopped")],
-                               stderr=subprocess.PIPE, text=True)
+                               stderr=subprocess.PIPE, text=True,       # a job in the background ignores Ctrl-C
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while not (tmp_path / "stopped" / "metrics.jsonl").exists() or not metrics(tmp_path / "stopped"):
         assert process.poll() is None, process.stderr.read()
     process.send_signal(2)

@@ -168,4 +168,4 @@ def test_pairs_that_cannot_be_are_one_line(capsys, tmp_path, content, arguments,
 def test_a_masking_that_there_is_not_is_usage(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["pretrain", "--student", "1x16x2", "--output", "x", "--masking", "span"])
-    assert stopped.value.code == 2 and "'bert', 'counted', 'frequency'" in capsys.readouterr().err.replace("\n", " ")
+    assert stopped.value.code == 2 and "'bert', 'counted', 'one', 'frequency'" in capsys.readouterr().err.replace("\n", " ")

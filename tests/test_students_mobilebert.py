@@ -200,6 +200,19 @@ def test_the_operations_of_a_forward_are_those_of_its_products(name, monkeypatch
 
 # ---------------------------------------------------------------- configurations
 
+@pytest.mark.parametrize("name, own", [
+    ("mobilebert", (128, 512, 4, "shared", "relu", "no_norm", 0.0, False)),
+    ("mobilebert-tiny", (128, 512, 2, "bottleneck", "relu", "no_norm", 0.0, False)),
+    ("mobilebert-relu6", (128, 512, 4, "shared", "relu6", "no_norm", 0.0, False)),
+    ("ib-bert-large", (1024, 4096, 1, "block", "gelu_new", "layer_norm", 0.1, True))])
+def test_published_shapes(name, own):
+    c = MobileBertConfig(**PUBLISHED[name])
+    assert (c.layers, c.hidden, c.heads, c.embedding, c.vocabulary, c.positions, c.token_types, c.attention_dropout,
+            c.initial_std, c.outer_eps, c.mask_value) == (24, 512, 4, 128, 30522, 512, 2, 0.1, 0.02, None, None)
+    assert (c.bottleneck, c.feed_forward, c.feed_forwards, c.attention_input, c.activation, c.norm, c.dropout,
+            c.pooler) == own
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"attention_input": "x"}, "need attention_input out of shared, bottleneck, block; got x"),
     ({"activation": "tanh"}, "need activation out of relu, relu6, gelu_new, gelu; got tanh"),

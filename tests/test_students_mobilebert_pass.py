@@ -61,6 +61,12 @@ def test_a_pass_computes_what_is_needed_and_stops_there(counted, needs, calls):
     assert flat(features).keys() == wanted | on_the_way
 
 
+def test_a_sequence_head_pools_for_its_logits_alone():
+    model, batch = build(head="sequence"), draw_batch("sequence")
+    for needs, found in (({"hidden": [0]}, {"hidden", "embeddings"}), ({"logits": True}, {"logits", "pooled", "embeddings"})):
+        assert {name for name, _ in flat(model(batch, Pass(needs=Needs.of(**needs))))} == found
+
+
 @pytest.mark.parametrize("name, a_block", [
     ("mobilebert-tiny", Counter(linear=10, no_norm=5, relu=2, attention=1)),            # one bottleneck, read twice
     ("ib-bert-large", Counter(linear=8, layer_norm=4, attention=1))])

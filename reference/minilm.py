@@ -13,24 +13,17 @@ Traps
   - padding is cut away on both sides of the product: as key (the softmax runs over |x| keys) and as row (|x| rows)
   - |x| is the sequence's own length, not T: dividing by T makes a loss that depends on the padding
   - the student's scores are divided by sqrt(d'_k), its own head size
-  - KL(teacher || student), not the other way round
-  - probabilities are those before dropout
+  - KL(teacher || student), not the other way round, of the probabilities before dropout
 """
 
 import numpy as np
 
 
-def softmax_row(scores):
-    """exp(s_j) / sum_k exp(s_k), for one row."""
-    e = np.exp(scores - scores.real.max())
-    return e / e.sum()
-
-
 def relation(x, y):
     """softmax(x y^T / sqrt(d_k)), row by row. Shapes: x, y (|x|, d_k) -> (|x|, |x|)."""
-    d_k = x.shape[1]
-    return np.array([softmax_row(np.array([x[t] @ y[s] for s in range(len(y))]) / np.sqrt(d_k))
-                     for t in range(len(x))])
+    scores = np.array([[x[t] @ y[s] for s in range(len(y))] for t in range(len(x))]) / np.sqrt(x.shape[1])
+    e = np.exp(scores - scores.real.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
 
 
 def transfer(teacher_x, teacher_y, student_x, student_y, mask, convention="paper"):
@@ -38,8 +31,7 @@ def transfer(teacher_x, teacher_y, student_x, student_y, mask, convention="paper
 
     Other codes: "token", the mean over all real tokens of the batch; "paddlenlp", over all T rows of all sequences.
     """
-    B, A_h, T = teacher_x.shape[:3]
-    total = 0
+    total, (B, A_h, T) = 0, teacher_x.shape[:3]
     for b in range(B):
         real = np.flatnonzero(mask[b])
         rows = np.arange(T) if convention == "paddlenlp" else real

@@ -33,6 +33,8 @@ def test_searches_in_finetuning_have_names():
     found = grid.points(["minilm"], {}, bert.GRIDS)
     assert len(found) == 4 * 3 and {point["lr"] for point in found} == {2e-5, 3e-5, 4e-5, 5e-5}
     assert {point["epochs"] for point in found} == {3, 4, 5} and len(grid.points(["bert"], {}, bert.GRIDS)) == 18
+    rates = [point["lr"] for point in grid.points(["bert-vision"], {}, bert.GRIDS)]
+    assert (min(rates), max(rates)) == (1e-6, 1e-3)
 
 
 def test_finetuning_over_a_grid_prints_the_best_first_and_goes_on(capsys, teacher, reviews, tmp_path):  # noqa: F811

@@ -20,4 +20,6 @@ FINETUNE = {
 finetune = Stage("finetune", terms=((1.0, hard_labels.classes),), reads=TASK, head="task", recipes=FINETUNE)
 # What papers searched in fine-tuning: BERT's appendix A.3, and MiniLM's for its students (CoLA, RTE and MRPC up to 10 epochs).
 GRIDS = {"bert": {"lr": (5e-5, 3e-5, 2e-5), "epochs": (2, 3, 4), "batch_size": (16, 32)},
-         "minilm": {"lr": (2e-5, 3e-5, 4e-5, 5e-5), "epochs": (3, 4, 5), "batch_size": (32,)}}
+         "minilm": {"lr": (2e-5, 3e-5, 4e-5, 5e-5), "epochs": (3, 4, 5), "batch_size": (32,)},
+         # cbenge509/BERTVision searched rates from 1e-6 to 1e-3, seeds and its pooler's width; these are the decades.
+         "bert-vision": {"lr": (1e-6, 1e-5, 1e-4, 1e-3), "seed": (0, 1, 2)}}

@@ -10,7 +10,7 @@ from tinydistill.backend import xp_of
 
 ROOT = (2 / np.pi) ** 0.5
 ROOT_C = ROOT * 0.044715
-BLOCK = 1 << 16                                                         # elements: what a chain of passes keeps in cache
+BLOCK = 1 << 16                                     # elements: what a chain of passes keeps in cache
 
 
 def gelu_new(x):
@@ -18,7 +18,7 @@ def gelu_new(x):
 
     >>> from tinydistill.kernels.gelu import bias_gelu
     >>> x = np.linspace(-5, 5, 10001)
-    >>> round(float(np.abs(gelu_new(x)[0] - bias_gelu(x, 0)[0]).max()), 6)          # how far the two functions are apart
+    >>> round(float(np.abs(gelu_new(x)[0] - bias_gelu(x, 0)[0]).max()), 6)         # how far apart the two are
     0.000473
     """
     square = x * x

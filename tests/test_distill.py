@@ -104,6 +104,26 @@ def test_an_assistant_comes_between(capsys, teacher, corpus, tmp_path):  # noqa:
     assert result["assistant"]["output"] == f"{tmp_path / 'run'}-assistant"
 
 
+def test_a_finished_assistant_is_taken_up_by_resume_alone(capsys, teacher, corpus, tmp_path):  # noqa: F811
+    """And its cache is its own: it has another teacher than the student."""
+    arguments = ["distill", "--method", "minilm", "--teacher", teacher, "--student", "1x8x2", "--assistant", "2x8x2",
+                 "--corpus", corpus, "--max-steps", 3, "--cache-teacher", tmp_path / "cache", "--output", tmp_path / "run",
+                 *QUICK]
+    first = run_json(capsys, *arguments)
+    assert (tmp_path / "cache").is_dir() and (tmp_path / "cache-assistant").is_dir()
+    shutil.rmtree(tmp_path / "run")
+    code, _, error = run(capsys, *arguments)
+    assert code == 2 and "run-assistant holds a run already: go on with --resume" in error
+    assert run_json(capsys, *arguments, "--resume")["sha256"] == first["sha256"]
+
+
+def test_several_teachers_need_soft_labels_alone(capsys, tuned, reviews, tmp_path):
+    code, _, error = run(capsys, "distill", "--method", "pkd-skip", "--teacher", tuned, "--teacher", tuned, "--task", "sst-2",
+                         "--data", reviews, "--student", "2x16x2", "--output", tmp_path / "run", *QUICK)
+    assert code == 2 and "pkd-skip also reads hidden of its teacher: name one --teacher" in error
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("student, assistant, text", [
     ("3x384", "12x384", None), ("6x384", "12x384", None),
     ("7x384", "12x384", "at most half the teacher's layers and width: student 7x384, teacher 12x768"),

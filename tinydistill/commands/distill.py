@@ -1,11 +1,12 @@
 """`tinydistill distill`: a student learns from a teacher by one of the methods, on a corpus or on a task."""
 
+import copy
 from pathlib import Path
 
 from tinydistill import hub, methods, tasks
 from tinydistill.commands import common, distill_data as data, grid
 from tinydistill.data import tokenizer as tokenizers
-from tinydistill.errors import WrongUsage
+from tinydistill.errors import NothingToDo, WrongUsage
 from tinydistill.methods.projections import Projections
 from tinydistill.methods.start import STARTS, copied
 from tinydistill.students.bert import Bert, with_head
@@ -60,9 +61,11 @@ def distilled(args):
     assistant = f"{args.output.rstrip('/')}-assistant"
     require_assistant(args, hub.read(common.require_directory(args.teacher[0], "a teacher")).config)
     common.say(args, f"the teacher assistant {args.assistant} comes first, in {assistant}")
-    if not (Path(assistant) / hub.WEIGHTS).exists():
-        first = distil(args, method, args.teacher, args.assistant, assistant)
-    else:
+    to_assistant = copy.copy(args)
+    to_assistant.cache_teacher = args.cache_teacher and f"{args.cache_teacher.rstrip('/')}-assistant"   # another teacher's
+    try:
+        first = distil(to_assistant, method, args.teacher, args.assistant, assistant)
+    except NothingToDo:                             # only a --resume comes here: the same run, and finished
         first = {"output": assistant}
     return distil(args, method, [assistant], args.student, args.output) | {"assistant": first}
 
@@ -96,6 +99,7 @@ def distil(args, method, teacher_paths, size, output):
     recipes = [common.recipe_of(args, stage, positions=positions) for stage in plan]        # the lengths of what is counted
     recipes = [common.recipe_of(args, stage, rows.count(stage, recipe), positions) for stage, recipe in zip(plan, recipes)]
     recipes = shared_out(recipes, args.max_steps)
+    require_soft_labels(method, plan, paths)
     teachers = [read_teacher(path, plan, task) for path in paths]
     start = "given" if given else args.start or method.start
     student = given or started(args, start, with_head(Bert(config, args.seed), *rows.head(plan[0]), seed=args.seed), teachers)
@@ -143,6 +147,14 @@ def settings_of(method, given):
         except ValueError:
             raise WrongUsage(f"need a number for {name} of {method.name}, got {value!r}") from None
     return settings
+
+
+def require_soft_labels(method, plan, paths):
+    """Several teachers are averaged in what they predict: raises WrongUsage where a stage reads more of them."""
+    read = {name for stage in plan for name, _ in stage.teacher_needs.wanted} - {"logits"}
+    if len(paths) > 1 and read:
+        raise WrongUsage(f"several teachers need a method of soft labels alone; {method.name} also reads "
+                         f"{', '.join(sorted(read))} of its teacher: name one --teacher")
 
 
 def same_tokenizer(paths):

@@ -47,3 +47,14 @@ def up(student, teacher, u, v):
     """L_u."""
     return sum(((matrix(w) - projected(matrix(student[name]), matrix(w).shape, u, v)) ** 2).sum()
                for name, w in teacher.items())
+
+
+def mixed_masked_lm(logits, labels, columns):
+    """L_MLM of the teacher: each label's softmax over its own vocabulary.
+
+    Shapes: logits (N, rows of both vocabularies); labels (N,); columns (N, ...), those of the label's vocabulary.
+    """
+    total = 0.0
+    for row, label, own in zip(logits, labels, columns):
+        total = total - np.log(np.exp(row[label]) / np.exp(row[own]).sum())
+    return total / len(labels)

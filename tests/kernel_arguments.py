@@ -20,6 +20,8 @@ def arguments(name, n, random):
     if name in ("kl_divergence", "cross_entropy", "smoothed_cross_entropy"):    # one ordinary row: something is large
         x[0, 0], y[0, 0], weight[0, 0], logits[0] = *random.standard_normal((2, D)), 1.0, random.standard_normal(D)
         seen = None if seen is None else seen | (np.arange(B * T).reshape(B, T, 1) == 0)
+    unit = 2.0 ** int(random.integers(-9, 3))       # so that no rounding moves a number to another level
+    largest, between = np.array(127 * unit), np.array([[-100 * unit], [155 * unit]])
     lstm = x, n(4 * K, D), n(4 * K, K), n(4 * K), n(4 * K), random.random((B, T)) < random.choice([0.0, 0.6, 1.0])
     return {
         "softmax": (q, None if mask is None else random.random(q.shape) < 0.6),
@@ -55,6 +57,13 @@ def arguments(name, n, random):
         "adam_weight_decay": (x, y, n(B, T, D), n(B, T, D) ** 2 + 1e-30, *HYPER),
         "lamb": (x, y, n(B, T, D), n(B, T, D) ** 2 + 1e-30, [None, int(random.integers(1, 1000))][random.integers(2)],
                  *HYPER),
+        "largest_magnitude": (x, [None, weight > 0][random.integers(2)]),
+        "levels": (x, largest, 8),
+        "fake_quantise": (x, largest, 8),
+        "levels_between": ((np.rint(logits) + 0.25) * unit, *between, 8),
+        "fake_quantise_between": ((np.rint(logits) + 0.25) * unit, *between, 8),
+        "integer_linear": (logits, largest, random.integers(-127, 128, (K, D)).astype(np.int8), np.array(0.25),
+                           [None, n(K)][random.integers(2)], 8),
         "adadelta": (x, y, n(B, T, D) ** 2, n(B, T, D) ** 2, 1.0, 0.95, 1e-6, [0.0, 0.1][random.integers(2)]),
     }[name]
 

@@ -4,16 +4,24 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tinydistill.architectures import build
 from tinydistill.features import IGNORED, Needs, Pass
 from tinydistill.methods import METHODS
 from tinydistill.methods.projections import Projections
 from tinydistill.methods.stage import MASKED, MASKED_EVERYWHERE, TASK, TEXT
-from tinydistill.students.bert import with_head
+from tinydistill.methods.start import copied
+from tinydistill.students import bodies
+from tinydistill.students.bertvision import BertVisionConfig
+from tinydistill.students.heads import with_head
+from tinydistill.students.houlsby import AdapterBertConfig
 from tinydistill.tensor import no_grad
 from tinydistill.training.loop import Phase
 from toys import batch_at, toy
 
 LABELS = ("a", "b", "c")
+ON_BODY = {"bert-vision": BertVisionConfig(1, 2, 1, 4, pooler_width=5, length=7),
+           "adapters": AdapterBertConfig(1, 2, 1, 4, bottleneck=5)}
+AS_DEEP = "mobilebert", "shared-projection"
 STEPS = 10
 
 
@@ -35,7 +43,8 @@ class Case:
         """The head that the teacher has been trained with."""
         if self.task:
             return "token" if self.method == "sequence-labels" else "sequence"
-        return "masked-lm" if any("logits" in stage.teacher_needs for stage in self.of.stages()) else "none"
+        return "masked-lm" if any("logits" in stage.teacher_needs or stage.teacher_inside
+                                  for stage in self.of.stages()) else "none"
 
     def head(self, stage):
         """(head, labels) that the student has in this stage."""
@@ -56,6 +65,14 @@ def _cases():
                     yield f"{name}{where}, official", Case(name, task, "official")
     for variant in ("attention-only", "value-mse", "hidden-relation", "layer-to-layer"):
         yield f"minilm, {variant}", Case("minilm", settings={"variant": variant})
+    for transfer in ("joint", "auxiliary"):
+        for convention in ("paper", "official"):
+            name = f"mobilebert, {transfer}" + (", official" if convention == "official" else "")
+            yield name, Case("mobilebert", False, convention, {"transfer": transfer})
+    yield "theseus, official", Case("theseus", True, "official", {"growth": 0.3})
+    yield "theseus, constant", Case("theseus", True, settings={"schedule": "constant", "base": 0.5, "replacing_steps": 5})
+    for direction in ("up", "both"):
+        yield f"shared-projection, {direction}", Case("shared-projection", settings={"direction": direction})
     yield "minilm-v2, 4 relation heads", Case("minilm-v2", settings={"relation_heads": 4, "teacher_layer": 3})
 
 
@@ -63,10 +80,19 @@ CASES = dict(_cases())
 
 
 def models(case, seed=0):
-    """(student, teacher) in float64 without dropout: half as deep, and narrower where the method knows what to do."""
-    teacher = _toy(12, 4, 1, head=case.teacher_head, labels=LABELS if case.task else ())
+    """(student, teacher) in float64 without dropout: half as deep, but for `AS_DEEP`, and narrower where the method knows
+    what to do; MobileBERT's is neither, and a student on the body of its teacher is that body."""
+    teacher = _toy(12, 2 if case.method in AS_DEEP else 4, 1, head=case.teacher_head, labels=LABELS if case.task else ())
+    if case.method in ON_BODY:
+        return on_body(ON_BODY[case.method], teacher, seed), teacher
     narrow = case.of.start == "random"              # methods that copy layers copy them from their own width
     return _toy(8 if narrow else 12, 2, seed, heads=4 if case.method == "minilm-v2" else 2), teacher
+
+
+def on_body(config, teacher, seed=0, **changes):
+    """A student on the body of the toy teacher, its own parts drawn."""
+    config = bodies.on_body(config, teacher.config).but(initial_std=0.4, **changes)
+    return copied(build(config, seed).to(np, np.float64), teacher, "first-layers")
 
 
 def _toy(hidden, layers, seed, **changes):
@@ -113,23 +139,22 @@ def _answers(teacher, batch):
 def phases(case, student, teacher, *, steps=STEPS, on=None, seen=None, one_batch=True, **changes):
     """The plan as phases by the paper's recipes, ten steps each and at a rate for toys.
 
-    on: the teacher on another library. seen: a list that is given the student's arrays as each stage begins.
+    on: the teacher on another library. seen: a list that is given the arrays of what each stage trains, as it begins.
     one_batch: whether every step reads the same batch.
     """
-    def prepared(stage):
-        def prepare(model):
-            model = with_head(model, *case.head(stage), seed=7)
+    class Watched(Phase):
+        def begin(self, student):
+            model = super().begin(student)
             if seen is not None:
                 seen.append(copies(model))
             return model
-        return prepare
 
     def recipe(stage):
         paper = stage.recipes["paper"]
         rate = paper.learning_rate if paper.optimizer == "adadelta" else 0.01
         return paper.but(steps=steps, **{"learning_rate": rate} | changes)
 
-    return [Phase(stage, recipe(stage),
-                  lambda step, stage=stage: batch_of(case, stage, teacher, 0 if one_batch else step),
-                  on or teacher, prepared(stage))
+    return [Watched(stage, recipe(stage),
+                    lambda step, stage=stage: batch_of(case, stage, teacher, 0 if one_batch else step),
+                    on or teacher, lambda model, stage=stage: with_head(model, *case.head(stage), seed=7))
             for stage in case.plan(student, teacher)]

@@ -35,7 +35,7 @@ def draw_batch(head="none", seed=1, lengths=LENGTHS, length=9, positions=True):
     labels, places = None, None
     if head == "sequence":
         labels = rng.integers(0, len(LABELS), len(lengths))
-    elif head != "none":
+    elif head not in ("none", "span"):
         classes = len(LABELS) if head == "token" else VOCABULARY
         labels = np.where(mask & (rng.random(shape) < 0.6), rng.integers(0, classes, shape), IGNORED)
         places = np.flatnonzero(labels.ravel() != IGNORED) if positions else None
@@ -73,7 +73,7 @@ def inner(features, upstream):
 def at_real_tokens(place, x, mask):
     """The entries of a feature that belong to real tokens, in the order of the batch."""
     name, _ = place
-    if name in ("hidden", "embeddings"):
+    if name in ("hidden", "embeddings") or name == "logits" and x.shape[:2] == mask.shape:
         return x[mask]
     if name in ("queries", "keys", "values"):
         return x.transpose(0, 2, 1, 3)[mask]                            # (B, T, A, K) -> (n, A, K)

@@ -14,6 +14,9 @@ from tinydistill import hub, no_grad, ops
 from tinydistill.features import IGNORED, Batch, Needs, Pass
 from tinydistill.students.configs import READ_POOLED
 from tinydistill.tensor import gradients
+from tinydistill.hub_names import FORMS
+
+their_name = FORMS["bert"].name
 
 CASES = [("none", True), ("none", False), ("masked-lm", True), ("masked-lm", False), ("pretraining", True),
          ("pretraining", False), ("sequence", True), ("token", True), ("token", False)]
@@ -49,9 +52,9 @@ def test_every_feature_and_every_gradient_is_that_of_transformers(tmp_path, head
     truth, their_gradients = oracle.gradients(twin, batch, upstream, labels)
     assert_close64(loss.array, truth, "loss")
     names = model.named_parameters()
-    assert {hub.their_name(name) for name in names} == their_gradients.keys()
+    assert {their_name(name) for name in names} == their_gradients.keys()
     for name, gradient in zip(names, gradients(loss, list(names.values())), strict=True):
-        truth = their_gradients[hub.their_name(name)]
+        truth = their_gradients[their_name(name)]
         assert np.abs(truth).max() > 1e-3, f"{name}: nothing is compared"
         assert_close64(dense(gradient), truth, name)
 
@@ -88,7 +91,7 @@ def test_gradients_in_float32(tmp_path, head):
     truth, witness = (oracle.gradients(oracle.twin(model, tmp_path, dtype), batch, upstream)[1]
                       for dtype in ("float64", "float32"))
     for name, gradient in found.items():
-        reference, narrow = truth[hub.their_name(name)], witness[hub.their_name(name)]
+        reference, narrow = truth[their_name(name)], witness[their_name(name)]
         kappa = max(4 * np.abs(reference).max(), np.abs(narrow - reference).max() / 2.0 ** -24)
         assert_close32(dense(gradient), reference, kappa, name)
 

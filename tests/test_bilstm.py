@@ -199,7 +199,7 @@ def test_a_config_says_what_it_is_and_refuses_what_cannot_be():
         config.hidden = 4
     for changes, line in [
             ({"embedding": "glove"}, "need an embedding out of rand, non-static, static, multichannel; got 'glove'"),
-            ({"head": "token"}, "BiLSTM 1x3 reads whole sequences: need a head out of none, sequence; got token"),
+            ({"head": "token"}, "need a head out of none, sequence for BiLSTM 1x3; got token"),
             ({"labels": ()}, "need the labels of a sequence head, got none")]:
         with pytest.raises(WrongUsage) as problem:
             config.but(**changes)

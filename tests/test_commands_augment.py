@@ -10,7 +10,7 @@ from tinydistill import cli, hub, tasks
 from tinydistill.data import tokenizer as tokenizers
 from tinydistill.data.tokenizer import train_wordpiece
 from tinydistill.students.bert import Bert
-from tinydistill.students.configs import parse
+from tinydistill.architectures import parse
 from tinydistill.tasks.glue import LAYOUTS, read
 
 TEXTS = ["red cats see dogs", "blue dogs see cats", "green birds like trees", "old trees like birds"]

@@ -11,6 +11,7 @@ import pytest
 
 from oracle import bert as oracle
 from test_cli import metrics, run, run_json
+from tinydistill.hub_names import FORMS
 from tinydistill import cli, hub
 from tinydistill.commands import pretrain as command
 from tinydistill.data import corpora, tokenizer as tokenizers
@@ -76,7 +77,7 @@ def test_what_it_leaves_is_berts_own_model_of_pre_training(pretrained):
     model = hub.read(pretrained, head="pretraining", require_head=True)
     theirs = {name.removeprefix("bert."): x.numpy() for name, x in found.state_dict().items()}
     for name, x in model.arrays().items():
-        np.testing.assert_array_equal(x, theirs[hub.their_name(name)], err_msg=name)
+        np.testing.assert_array_equal(x, theirs[FORMS["bert"].name(name)], err_msg=name)
     assert hub.read(pretrained).config.head == "masked-lm"              # to distil from, and to fill masks with
     tuned = hub.read(pretrained, head="sequence", labels=("no", "yes"))
     np.testing.assert_array_equal(tuned.pooler.weight.array, model.pooler.weight.array)
@@ -120,7 +121,7 @@ def test_each_masking_is_another_run_on_the_same_held_out_rows(capsys, documents
 def test_the_tokenizer_and_the_masking_know_nothing_of_held_out_text(capsys, documents, tmp_path, monkeypatch, pairs):
     learned, counted = [], []
     train, masking = tokenizers.train_wordpiece, command.inputs.masking
-    monkeypatch.setattr(tokenizers, "train_wordpiece", lambda rows, size: train(learned.extend(rows) or learned, size))
+    monkeypatch.setitem(tokenizers.KINDS, "wordpiece", lambda rows, size: train(learned.extend(rows) or learned, size))
     monkeypatch.setattr(command.inputs, "masking", lambda *given: counted.append(given[2]) or masking(*given))
     briefly(capsys, documents, tmp_path / "run", *["--pairs"] * pairs, "--masking", "frequency")
     rows, _ = corpora.parts(documents, of_documents=pairs)

@@ -14,7 +14,7 @@ from tinydistill.errors import WrongUsage
 from tinydistill.features import Batch, Needs, Pass
 from tinydistill.methods import METHODS
 from tinydistill.methods.stage import Recipe
-from tinydistill.students.configs import parse
+from tinydistill.architectures import parse
 
 QUICK = ["--quiet", "--batch-size", "8", "--max-length", "24"]
 

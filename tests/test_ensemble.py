@@ -20,7 +20,7 @@ LOGITS, LABELS = Pass(Needs.of(logits=True)), ("no", "perhaps", "yes")
 
 
 def teachers(head="sequence", dtype=np.float64):
-    labels = () if head == "masked-lm" else LABELS
+    labels = LABELS if head in ("sequence", "token") else ()
     return [toy(hidden, layers, seed, dtype, head=head, labels=labels) for hidden, layers, seed in
             ((12, 3, 1), (8, 1, 2), (8, 2, 3))]
 
@@ -71,6 +71,33 @@ def test_by_hand():
         assert_within(got, temperature * np.log([[21 / 40, 19 / 40]]), 4 * temperature * UNIT)
 
 
+def test_the_maximum_by_hand():
+    """Of (1/4, 3/4) and (7/10, 3/10) it is (7/10, 3/4), and the class that somebody is surest of is chosen."""
+    for temperature in (1.0, 2.5):
+        both = [Says(temperature * np.log(odds)) for odds in ([1.0, 3.0], [7.0, 3.0])]
+        got = Ensemble(both, temperature, combined="maximum")(batch_at(0), LOGITS).logits.array
+        assert_within(got, temperature * np.log([[0.7, 0.75]]), 4 * temperature * UNIT)
+        mean = Ensemble(both, temperature)(batch_at(0), LOGITS).logits.array
+        assert got.argmax() == 1 and mean.argmax() == 1
+    assert Ensemble([Says(np.log([9.0, 1.0])), Says(np.log([1.0, 19.0]))], combined="maximum")(
+        batch_at(0), LOGITS).logits.array.argmax() == 1
+    for combined, chosen in (("mean", 1), ("maximum", 0)):              # one is sure, two have a mild opinion
+        three = Ensemble([Says(np.log([8.0, 2.0])), *[Says(np.log([3.0, 7.0]))] * 2], combined=combined)
+        assert three(batch_at(0), LOGITS).logits.array.argmax() == chosen
+
+
+@pytest.mark.parametrize("combined, together", [("mean", np.mean), ("maximum", np.max)])
+def test_a_span_starts_and_ends_at_one_of_the_real_tokens(combined, together):
+    models, batch = [toy(8, layers, seed, head="span") for layers, seed in ((1, 1), (2, 2))], batch_at(1)
+    z = np.stack([model(batch, LOGITS).logits.array for model in models])               # (2, B, T, 2)
+    got = Ensemble(models, 2.0, combined=combined)(batch, LOGITS).logits.array
+    for b, n in enumerate(batch.mask.sum(axis=1)):
+        p = together([softmax(one[b, :n].T / 2) for one in z], axis=0)                  # (2, n)
+        assert_within(got[b, :n], 2 * np.log(p).T, 1e-13 * np.abs(np.log(p)).max() + 1e-15)
+        assert (got[b, n:] == np.finfo(np.float64).min).all()
+    assert not batch.mask.all()
+
+
 def test_a_mean_of_certainties_is_no_logarithm_of_0():
     """What each teacher leaves to the third class is 0 in float64; their mean knows it still."""
     got = Ensemble([Says([3000.0, 0.0, 0.0]), Says([0.0, 3000.0, 0.0])])(batch_at(0), LOGITS).logits.array
@@ -104,7 +131,7 @@ def test_a_step_with_it_is_a_step_with_a_teacher_of_its_distribution(shards):
         p = mean_distribution([model(batch, run).logits.array for model in models], 2.5)
         return models[0](batch, run).has(logits=Tensor(2.5 * np.log(p)))
 
-    (values, gradients), (want_values, want) = (
+    (values, gradients, _), (want_values, want, _) = (
         batch_gradient(student, teacher, stage, batch_at(0), student.named_parameters(), seed=0, step=0, shards=shards)
         for teacher in (Ensemble(models, 2.5), by_hand))
     assert_all_within(values, want_values, 1e-12)
@@ -121,14 +148,17 @@ def test_it_has_the_first_teachers_configuration_and_library(xp):
         features.hidden[0]
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_on_a_device_it_says_the_same_and_the_host_never_waits(strict_cupy, temperature):
-    want = Ensemble(teachers(), temperature)(batch_at(0), LOGITS).logits.array
-    ensemble = Ensemble([model.to(strict_cupy) for model in teachers()], temperature)
+@pytest.mark.parametrize("temperature, combined", [(1.0, "mean"), (2.5, "mean"), (2.5, "maximum")])
+@pytest.mark.parametrize("head", ["sequence", "span"])
+def test_on_a_device_it_says_the_same_and_the_host_never_waits(strict_cupy, head, temperature, combined):
+    want = Ensemble(teachers(head), temperature, combined)(batch_at(0), LOGITS).logits.array
+    ensemble = Ensemble([model.to(strict_cupy) for model in teachers(head)], temperature, combined)
     batch = batch_at(0).to(strict_cupy)
     with strict_device.no_sync(), no_grad():
         got = ensemble(batch, LOGITS).logits.array
-    assert_within(to_host(got), want, 1e-13 * np.abs(want).max())
+    seen = want > np.finfo(want.dtype).min
+    assert_within(to_host(got)[seen], want[seen], 1e-13 * np.abs(want[seen]).max())
+    assert (to_host(got)[~seen] == want[~seen]).all() and seen.all() == (head == "sequence")
 
 
 # ---------------------------------------------------------------- what cannot be
@@ -161,3 +191,8 @@ def test_teachers_that_mean_other_things_have_no_mean():
 def test_somebody_has_to_speak_at_some_temperature(models, temperature):
     with pytest.raises(WrongUsage, match=f"at least one teacher and a temperature above 0; got {len(models)} teachers"):
         Ensemble(models, temperature)
+
+
+def test_there_are_two_ways_to_combine_them():
+    with pytest.raises(WrongUsage, match="^need teachers to be combined by their mean or maximum; got 'median'$"):
+        Ensemble(teachers(), combined="median")

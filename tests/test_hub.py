@@ -13,6 +13,10 @@ from tinydistill import hub
 from tinydistill.errors import WrongUsage
 from tinydistill.features import Pass
 from tinydistill.students.configs import HEADS
+from tinydistill.hub_names import FORMS
+from tinydistill.students import bert_names
+
+their_name = FORMS["bert"].name
 
 CASES = [("none", True), ("none", False), ("masked-lm", False), ("pretraining", True), ("sequence", True),
          ("token", False)]
@@ -65,7 +69,7 @@ def test_transformers_opens_what_is_written_and_names_nothing(tmp_path, head, po
     found = oracle.twin(model, tmp_path, dtype="auto")
     assert str(found.dtype) == "torch.float64"
     assert ("add_pooling_layer=False" in (tmp_path / "config.json").read_text()) == (head == "none" and not pooler)
-    for ours, (theirs, _) in hub.SETTINGS.items():
+    for ours, (theirs, _) in bert_names.SETTINGS.items():
         assert getattr(found.config, theirs) == getattr(model.config, ours)
     assert (found.config.model_type, found.config.hidden_act) == ("bert", "gelu")
     assert found.config.tie_word_embeddings is True
@@ -76,7 +80,7 @@ def test_transformers_opens_what_is_written_and_names_nothing(tmp_path, head, po
 @pytest.mark.parametrize("head", ["masked-lm", "token"])
 def test_a_pooler_that_transformers_has_no_place_for_is_left_out(tmp_path, head):
     hub.write(build(head, pooler=True), tmp_path)
-    oracle.opened(tmp_path, hub.ARCHITECTURES[head])
+    oracle.opened(tmp_path, bert_names.ARCHITECTURES[head])
     assert not hub.read(tmp_path).config.pooler
 
 
@@ -84,7 +88,7 @@ def test_a_pooler_that_transformers_has_no_place_for_is_left_out(tmp_path, head)
     ("BertModel", "none", True), ("BertForMaskedLM", "masked-lm", False),
     ("BertForTokenClassification", "token", False),
     ("BertForSequenceClassification", "sequence", True), ("BertForPreTraining", "masked-lm", True),
-    ("BertForNextSentencePrediction", "none", True), ("BertForQuestionAnswering", "none", False)])
+    ("BertForNextSentencePrediction", "none", True), ("BertForQuestionAnswering", "span", False)])
 def test_what_transformers_writes_is_read(tmp_path, architecture, head, pooler):
     """With its defaults in config.json, its names, and the heads that nothing here reads."""
     theirs = oracle.save_new(architecture, tmp_path, vocab_size=37, hidden_size=12, num_hidden_layers=2,
@@ -93,19 +97,19 @@ def test_what_transformers_writes_is_read(tmp_path, architecture, head, pooler):
     assert (model.config.head, model.config.pooler) == (head, pooler)
     assert model.config.labels == (("LABEL_0", "LABEL_1") if head in ("sequence", "token") else ())
     for name, x in model.arrays().items():
-        np.testing.assert_array_equal(x, theirs[hub.their_name(name)], err_msg=name)
+        np.testing.assert_array_equal(x, theirs[their_name(name)], err_msg=name)
 
 
 def test_what_a_config_leaves_out_means_what_it_means_in_transformers():
-    for theirs, default in hub.SETTINGS.values():
+    for theirs, default in bert_names.SETTINGS.values():
         assert oracle.default_setting(theirs) == default
 
 
 def test_the_table_of_names_has_one_of_theirs_for_each_of_ours():
     for head in HEADS:
         names = list(build(head).arrays())
-        assert len({hub.their_name(name) for name in names}) == len(names)
-    assert hub.their_name("layers.11.attention.output.bias") == "encoder.layer.11.attention.output.dense.bias"
+        assert len({their_name(name) for name in names}) == len(names)
+    assert their_name("layers.11.attention.output.bias") == "encoder.layer.11.attention.output.dense.bias"
 
 
 # ---------------------------------------------------------------- spellings
@@ -167,11 +171,11 @@ def test_every_spelling_is_the_same_model(saved, head, change):
 @pytest.mark.parametrize("narrow", ["float16", "bfloat16"])
 def test_half_precision_is_widened_exactly(saved, narrow):
     directory, model = saved()
-    arrays = {hub.their_name(name): x for name, x in model.arrays().items()}
+    arrays = {their_name(name): x for name, x in model.arrays().items()}
     wide = oracle.save_narrow(arrays, directory / "model.safetensors", narrow)
     for name, x in hub.read(directory).arrays().items():
         assert x.dtype == np.float32
-        np.testing.assert_array_equal(x, wide[hub.their_name(name)], err_msg=name)
+        np.testing.assert_array_equal(x, wide[their_name(name)], err_msg=name)
 
 
 # ---------------------------------------------------------------- heads
@@ -251,8 +255,8 @@ def test_a_head_for_other_classes_is_not_taken_for_this_one(saved):
 
 def test_a_head_that_cannot_be_had_is_refused(saved):
     directory, _ = saved("none")
-    with pytest.raises(WrongUsage, match="need a head out of any, none, masked-lm, pretraining, .*; got span"):
-        hub.read(directory, head="span")
+    with pytest.raises(WrongUsage, match="need a head out of any, none, masked-lm, pretraining, .*; got tags"):
+        hub.read(directory, head="tags")
     with pytest.raises(WrongUsage, match="need the labels of a new sequence head, which .* has not"):
         hub.read(directory, head="sequence")
     with pytest.raises(WrongUsage, match="need the labels of a new token head, which .* has not"):

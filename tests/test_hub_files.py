@@ -38,11 +38,24 @@ def change_tensors(directory, change):
 # ---------------------------------------------------------------- what is not read
 
 @pytest.mark.parametrize("setting, value", [
-    ("model_type", "distilbert"), ("model_type", 7), ("hidden_act", "gelu_new"), ("hidden_act", "relu"),
     ("position_embedding_type", "relative_key"), ("is_decoder", True), ("add_cross_attention", True)])
 def test_another_architecture_is_named(directory, setting, value):
     change_settings(directory, **{setting: value})
     with pytest.raises(WrongUsage, match=f"need a BERT with {setting} .*: .*config.json says {value!r}"):
+        hub.read(directory)
+
+
+@pytest.mark.parametrize("value", ["gpt2", 7, "tinydistill-gpt2"])
+def test_a_kind_of_model_that_is_not_read_is_named(directory, value):
+    change_settings(directory, model_type=value)
+    with pytest.raises(WrongUsage, match=f"need a model_type out of bert, .*: .*config.json says {value!r}"):
+        hub.read(directory)
+
+
+@pytest.mark.parametrize("value", ["swish", "gelu_python"])
+def test_an_activation_that_no_bert_has_is_named(directory, value):
+    change_settings(directory, hidden_act=value)
+    with pytest.raises(WrongUsage, match=f"need an activation out of gelu, gelu_new, relu; got {value!r}"):
         hub.read(directory)
 
 
@@ -106,7 +119,7 @@ def not_finite(value):
     (add(QUERY, np.zeros((12, 13), np.float32)),
      r"query.weight has shape \(12, 13\), and config.json makes it \(12, 12\)"),
     (add("bert.encoder.layer.3.output.dense.bias", np.zeros(12, np.float32)),
-     "'encoder.layer.3.output.dense.bias' has no place in a BERT of 3 layers with a sequence head for a, b, c, d, e"),
+     "'encoder.layer.3.output.dense.bias' has no place in a BERT 3x12 with a sequence head for a, b, c, d, e"),
     (add("cls.predictions.bias", np.zeros(37, np.float32)), "cls.predictions.transform.dense.weight is missing"),
     (not_finite(np.nan), "query.weight holds numbers that are not finite"),
     (not_finite(-np.inf), "query.weight holds numbers that are not finite"),
@@ -114,7 +127,7 @@ def not_finite(value):
      "holds embeddings.word_embeddings.weight twice"),
     (add("classifier.bias", np.zeros(3, np.float32)), r"classifier.weight has shape \(5, 12\), and .* \(3, 12\)"),
     (lambda tensors: tensors.pop("classifier.bias"),
-     "'classifier.weight' has no place in a BERT of 3 layers with no head"),
+     "'classifier.weight' has no place in a BERT 3x12 with no head"),
 ])
 def test_weights_that_do_not_fit_are_named(directory, change, reason):
     change_tensors(directory, change)

@@ -11,8 +11,12 @@ from small_bert import LABELS, build, draw_batch, everything, flat
 from tinydistill import hub
 from tinydistill.errors import Problem, WrongUsage
 from tinydistill.features import Pass
-from tinydistill.students.bert import Bert, with_head
+from tinydistill.students.bert import Bert
+from tinydistill.students.heads import with_head
 from tinydistill.students.configs import HEADS, READ_POOLED
+from tinydistill.hub_names import FORMS
+
+their_name = FORMS["bert"].name
 
 SIZES = {"vocab_size": 37, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20,
          "max_position_embeddings": 11}
@@ -53,10 +57,10 @@ def test_what_transformers_writes_is_read_with_each_head(tmp_path, choice):
     names = {name for name in model.arrays() if name.startswith("head.")}
     assert ("head.next_sentence.weight" in names) == (head == "pretraining") and bool(names) == (head != "none")
     for name, x in model.arrays().items():
-        if head in ("sequence", "token") and name.startswith("head."):
+        if head in ("sequence", "token", "span") and name.startswith("head."):
             assert x.std() > 0 or name.endswith("bias")                 # drawn
         else:
-            np.testing.assert_array_equal(x, theirs[hub.their_name(name)], err_msg=name)
+            np.testing.assert_array_equal(x, theirs[their_name(name)], err_msg=name)
 
 
 def test_a_next_sentence_head_alone_is_no_pretraining_head(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from gradcheck import assert_within
 from oracle import bert
 from oracle import ten_steps as oracle
-from tinydistill import hub
+from tinydistill.hub_names import FORMS
 from tinydistill.errors import Problem, Stopped
 from tinydistill.tensor import Tensor
 from tinydistill.training import loop
@@ -36,7 +36,7 @@ def test_ten_steps_of_minilm_equal_pytorchs(tmp_path):
     assert {line["gradient_norm"] > RECIPE.clip for line in memory.lines} == {True, False}      # clipped, and not
     want = oracle.arrays_of(dict(theirs.named_parameters()))
     for name, array in student.arrays().items():
-        their = want[hub.their_name(name)]
+        their = want[FORMS["bert"].name(name)]
         # A key bias has derivative 0, so it is rounding over Adam's eps of 1e-6, times the rate.
         assert_within(array, their, 1e-9 * np.abs(their).max() + 1e-10 * name.endswith("key.bias"), name)
 

@@ -33,6 +33,15 @@ def token_batch(seed=0, share=0.5, at_positions=True):
                  next_sentence=np.array([1, 0, 1]))
 
 
+def batch_for(head):
+    """A batch for the head of a term."""
+    if head == "sequence":
+        return sequence_batch(4, 1, 0)
+    if head == "span":
+        return sequence_batch((0, 4), (3, 3), (1, IGNORED))
+    return token_batch(5, at_positions=head != "token")
+
+
 def sequence_batch(*labels):
     return Batch(ids=np.zeros((B, T), int), mask=np.ones((B, T), bool), labels=np.array(labels))
 
@@ -86,6 +95,8 @@ def heads(term):
         return ("masked-lm", "sequence")
     if term.name == "soft_labels.span":
         return ("token",)
+    if term.name == "spans.positions":
+        return ("span",)
     return ("masked-lm",) if term.name in OF_TOKENS else ("sequence",)
 
 
@@ -121,7 +132,7 @@ def term_and_gradients(term, xp, head, batch):
 @each_term
 def test_a_term_of_two_models_is_the_same_on_a_device_and_the_host_never_waits(term, strict_cupy):
     for head in heads(term):
-        batch = sequence_batch(4, 1, 0) if head == "sequence" else token_batch(5, at_positions=head != "token")
+        batch = batch_for(head)
         want, want_gradients = term_and_gradients(term, np, head, batch)
         got, got_gradients = term_and_gradients(term, strict_cupy, head, batch)
         assert want > 1e-4 and len(want_gradients) >= 5 and want_gradients.keys() == got_gradients.keys()

@@ -8,7 +8,7 @@ from tinydistill.errors import WrongUsage
 from tinydistill.features import Needs
 from tinydistill.methods import METHODS
 from tinydistill.students.bilstm import BiLstmConfig
-from tinydistill.students.configs import parse
+from tinydistill.architectures import parse
 
 TEACHER = parse("bert-base")
 each_method = pytest.mark.parametrize("name", METHODS)

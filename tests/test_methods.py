@@ -16,9 +16,9 @@ from tinydistill.errors import WrongUsage
 from tinydistill.features import Needs
 from tinydistill.losses import TERMS, hard_labels, minilm
 from tinydistill.methods import METHODS, bert
-from tinydistill.methods.stage import EACH_LAYER, MASKED, READS, TASK, TEXT, Method, Ramp, Recipe, Stage
+from tinydistill.methods.stage import EACH_LAYER, MASKED, READS, TASK, TEXT, Late, Method, Ramp, Recipe, Share, Stage
 from tinydistill.methods.start import STARTS
-from tinydistill.students.configs import parse
+from tinydistill.architectures import parse
 from tinydistill.training.optimizers import OPTIMIZERS
 from tinydistill.training.schedules import SCHEDULES
 
@@ -30,10 +30,8 @@ each_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 
 # Terms that stand beside the methods: for stages of one's own, and for checking somebody else's numbers.
 OF_NO_METHOD = {
-    "distilbert.logits_mse", "label_smoothing", "label_smoothing.unilm", "mobilebert.feature_map",
-    "mobilebert.feature_map_normalised", "mobilebert.mean_transfer", "mobilebert.variance_transfer",
-    "mobilebert.attention", "mobilebert.pretraining", "shared_projection.down", "shared_projection.up",
-    "soft_labels.tokens", "soft_labels.span"}
+    "distilbert.logits_mse", "label_smoothing", "label_smoothing.unilm", "soft_labels.tokens", "soft_labels.span",
+    "spans.positions"}
 
 
 # ---------------------------------------------------------------- the lists
@@ -63,11 +61,12 @@ def test_a_stage_has_registered_terms_with_weights_and_needs_what_they_need(stag
     for terms in filter(None, (stage.terms, stage.official)):
         assert len({term.name for _, term in terms}) == len(terms)                      # metrics go by name
         for weight, term in terms:
-            assert min(weight.start, weight.end) > 0 if isinstance(weight, Ramp) else weight > 0
+            least = {Ramp: lambda w: min(w.start, w.end), Late: lambda w: w.weight, Share: lambda w: w.whole}
+            assert least.get(type(weight), float)(weight) > 0
             registered = TERMS[term.name]
             assert term.loss is registered.loss and term.count is registered.count and term.reads == registered.reads
             assert term.conventions == registered.conventions and term.convention in term.conventions
-            assert not term.reads_parameters
+            assert not term.reads_parameters or stage.teacher_inside
     for wanted, kind in ((stage.student_needs, "student_needs"), (stage.teacher_needs, "teacher_needs")):
         assert wanted.wanted == {pair for _, term in stage.terms for pair in getattr(term, kind).wanted}
     assert stage.student_needs != Needs() and stage.reads in READS and stage.each_layer in EACH_LAYER
@@ -109,6 +108,13 @@ def test_a_weight_goes_in_a_straight_line_from_the_first_step_to_the_last():
     assert [ramp.at(step, 4) for step in range(4)] == [4.0, 3.0, 2.0, 1.0] and ramp.at(0, 1) == 4.0
     stage = Stage("ramped", ((0.5, minilm.attention), (ramp, minilm.value_relation)), {})
     assert stage.weights(0, 7) == [0.5, 4.0] and stage.weights(3, 7) == [0.5, 2.5] and stage.weights(6, 7) == [0.5, 1.0]
+
+
+def test_a_share_is_a_part_of_its_weight_for_each_layer_and_may_begin_late():
+    stage = Stage("shared", ((Share(12.0), minilm.attention), (Share(6.0, late=True), minilm.value_relation)), {})
+    bound, = stage.bound(3, 5)
+    assert bound.terms == ((4.0, minilm.attention), (Late(2.0), minilm.value_relation))
+    assert bound.weights(0, 9) == [4.0, 0.0] and bound.weights(1, 9) == bound.weights(8, 9) == [4.0, 2.0]
 
 
 def test_what_a_recipe_leaves_out_is_what_bert_did():

@@ -9,7 +9,7 @@ from tinydistill.backend import xp_of
 from tinydistill.losses import TERMS
 from tinydistill.methods.projections import Projections
 from tinydistill.methods.stage import Stage
-from tinydistill.students.configs import parse
+from tinydistill.architectures import parse
 from tinydistill.training.loop import METHOD
 
 NAMES = {                                           # of every case that learns maps

@@ -10,11 +10,12 @@ from tinydistill.losses import TERMS, hard_labels, minilm
 from tinydistill.methods import METHODS, bert
 from tinydistill.methods.minilm import VARIANTS
 from tinydistill.methods.stage import MASKED, MASKED_EVERYWHERE, TASK, TEXT, Ramp
-from tinydistill.students.configs import parse
+from tinydistill.architectures import parse
 from tinydistill.tensor import Tensor
 from tinydistill.training import optimizers, schedules
 
 PKD = dict(optimizer="bert-adam", batch_size=32, epochs=4, max_length=128, decay=0.01, eps=1e-6, share=0.1)
+MOBILEBERT = dict(optimizer="lamb", batch_size=2_048, learning_rate=1.5e-3, max_length=512, decay=0.01, eps=1e-6, clip=1.0)
 PAPER = {                                           # share: of the warm-up in all steps
     "minilm, distil": dict(steps=400_000, batch_size=256, max_length=512, learning_rate=3e-4, warmup=4_000, decay=0.01,
                            beta1=0.9, beta2=0.999, schedule="linear"),
@@ -33,6 +34,13 @@ PAPER = {                                           # share: of the warm-up in a
     "pkd-last, distil": PKD,
     "tang, distil": dict(optimizer="adadelta", learning_rate=1.0, batch_size=50, epochs=30, schedule="constant",
                          warmup=0, decay=0.0, clip=0.0),
+    "bert-vision, pool": dict(optimizer="adam-weight-decay", epochs=1, batch_size=16, decay=0.01, share=0.1, clip=0.0,
+                              schedule="linear"),
+    "adapters, adapt": dict(optimizer="adam-weight-decay", epochs=5, batch_size=32, learning_rate=3e-4, decay=0.01,
+                            share=0.1, clip=1.0, eps=1e-6, max_length=128),
+    "mobilebert, layer": MOBILEBERT | dict(steps=10_000, warmup=0, schedule="constant"),
+    "mobilebert, distil": MOBILEBERT | dict(steps=500_000, warmup=10_000, schedule="mobilebert"),
+    "theseus, replace": dict(optimizer="adamw", epochs=15, batch_size=32, learning_rate=2e-5),
     "turc, distil": dict(epochs=4),
     "turc, finetune": dict(epochs=4),
 }
@@ -63,7 +71,7 @@ def test_the_papers_recipe(name):
 def test_what_no_paper_states_is_berts_fine_tuning():
     for label, _, stage in stages():
         if label not in PAPER:
-            assert stage.recipes == (bert.PRETRAIN if stage.name == "pretrain" else bert.FINETUNE), label
+            assert stage.recipes == (bert.FINETUNE if stage.reads == TASK else bert.PRETRAIN), label
 
 
 def test_berts_stages_are_the_papers():                                 # appendix A.2 and A.3

@@ -153,7 +153,7 @@ def test_a_config_says_what_it_is():
     ({"inner_groups": 3}, "need widths that the groups of a map divide: inner 12 to 20 in 3"),
     ({"outer_groups": 5}, "need widths that the groups of a map divide: outer 20 to 12 in 5"),
     ({"attention_output_groups": 0}, "need widths that the groups of a map divide: attention output 12 to 12 in 0"),
-    ({"head": "span"}, "need a head out of none, masked-lm, pretraining, sequence, token; got span")])
+    ({"head": "tags"}, "need a head out of none, .*, token, span for SqueezeBERT 3x12; got tags")])
 def test_a_shape_that_cannot_be_is_refused(changes, text):
     with pytest.raises(WrongUsage, match=text):
         SMALL.but(**changes)
@@ -176,8 +176,8 @@ ALL_LAYERS = {"grouped_linear": 18, "attention": 3, "bias_gelu": 3, "layer_norm"
     ("masked-lm", {"hidden": [-1]}, ALL_LAYERS, []),
     ("none", {"pooled": True}, ALL_LAYERS | {"linear": 1, "tanh": 1}, []),
     ("masked-lm", {"logits": True}, ALL_LAYERS | {"linear": 2, "bias_gelu": 4, "layer_norm": 8}, []),
-    ("pretraining", {"next_sentence": True}, ALL_LAYERS | {"linear": 2, "tanh": 1}, ["pooled"]),
-    ("sequence", {"logits": True}, ALL_LAYERS | {"linear": 2, "tanh": 1}, ["pooled"])], ids=str)
+    ("pretraining", {"next_sentence": True}, ALL_LAYERS | {"linear": 2, "tanh": 1}, []),
+    ("sequence", {"logits": True}, ALL_LAYERS | {"linear": 2, "tanh": 1}, [])], ids=str)
 def test_a_pass_computes_what_is_needed_and_stops_there(monkeypatch, head, needs, calls, also):
     check.check_stops(monkeypatch, build(head), draw_batch(head), needs, calls, also)
 
@@ -190,7 +190,7 @@ def test_what_a_loss_never_reached_has_no_gradient_and_a_teacher_no_graph():
 
 @pytest.mark.parametrize("needs, text", [
     ({"pooled": True}, "need pooled, which SqueezeBERT 3x12 without a pooler cannot have"),
-    ({"next_sentence": True}, "need pooled, which SqueezeBERT 3x12 without a pooler cannot have"),
+    ({"next_sentence": True}, "need next_sentence, which SqueezeBERT 3x12 without a pretraining head cannot have"),
     ({"logits": True}, "need logits, which SqueezeBERT 3x12 without a head cannot have"),
     ({"hidden": [3]}, r"need hidden of layer 3, but the model has 3 layers \(0 to 2\)")])
 def test_what_it_cannot_have_is_named(needs, text):

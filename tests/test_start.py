@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+import small_mobilebert
 from tinydistill.errors import WrongUsage
 from tinydistill.methods import METHODS
-from tinydistill.methods.start import STARTS, alternate, copied, first, spread
+from tinydistill.methods.start import OUTSIDE_ENCODER, STARTS, alternate, copied, first, spread
 from toys import toy
 
 LABELS = ("a", "b", "c")
@@ -45,7 +46,7 @@ def test_methods_start_as_their_papers_say():
     assert starts["distilbert"] == "spread-layers" and starts["pkd-skip"] == starts["pkd-last"] == "first-layers"
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", [start for start in STARTS if start != OUTSIDE_ENCODER])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_layers_are_the_right_ones_of_the_teacher_to_the_bit(start, dtype, xp):
     student, teacher = toy(12, 2, 0, dtype), toy(12, 4, 1, dtype)
@@ -95,7 +96,7 @@ def test_embeddings_of_another_vocabulary_or_length_stay_as_drawn():
     assert (after["embeddings.token_type.weight"] == theirs["embeddings.token_type.weight"]).all()
 
 
-@pytest.mark.parametrize("start", [start for start in STARTS if start != "random"])
+@pytest.mark.parametrize("start", [start for start in STARTS if start not in ("random", OUTSIDE_ENCODER)])
 @pytest.mark.parametrize("changes, student", [
     ({"hidden": 8}, "2x8x2"), ({"heads": 4}, "2x12x4"), ({"feed_forward": 20}, "2x12x2"), ({"layers": 5}, "5x12x2")])
 def test_shapes_that_differ_are_one_line_that_says_what_to_do(start, changes, student):
@@ -108,3 +109,26 @@ def test_shapes_that_differ_are_one_line_that_says_what_to_do(start, changes, st
         copied(model, teacher, start)
     assert all((array == before[name]).all() for name, array in model.arrays().items())
     assert copied(model, teacher, "random") is model
+
+
+def test_mobilebert_takes_all_but_the_layers_and_a_norm_of_another_kind(xp):
+    student, teacher = (small_mobilebert.build(name, "pretraining", seed) for seed, name in
+                        enumerate(("mobilebert", "ib-bert-large")))
+    drawn, theirs = arrays(student), arrays(teacher)
+    assert copied(student.to(xp), teacher.to(xp), OUTSIDE_ENCODER) is student
+    for name, array in student.arrays().items():
+        own = name.startswith(("layers.", "embeddings.norm."))          # a NoNorm is not copied from a layer norm
+        assert (array == (drawn if own else theirs)[name]).all(), name
+    assert {"head.extra.weight", "head.next_sentence.bias", "head.norm.weight", "embeddings.widening.bias"} <= drawn.keys()
+
+
+def test_of_two_berts_the_norm_of_the_embeddings_and_the_whole_head_are_copied_too():
+    student, teacher = (toy(12, layers, seed, head="masked-lm") for layers, seed in ((2, 0), (4, 1)))
+    for parameter in teacher.parameters():
+        parameter.array = parameter.array + 0.1
+    drawn, theirs = arrays(student), arrays(teacher)
+    for name, array in copied(student, teacher, OUTSIDE_ENCODER).arrays().items():
+        assert (array == (drawn if name.startswith("layers.") else theirs)[name]).all(), name
+    with pytest.raises(WrongUsage, match="^--start outside-encoder copies embeddings and heads and needs a teacher of the "
+                                         "student's width: student 8, teacher 12; or say --start random$"):
+        copied(toy(8, 2, 0), teacher, OUTSIDE_ENCODER)

@@ -99,7 +99,7 @@ def test_a_config_says_what_it_is():
     ({"heads": 5}, "need a hidden size that the heads divide: 12 hidden, 5 heads"),
     ({"pooler": True}, "need a DistilBERT without token types and pooler: token_types 0, pooler True"),
     ({"token_types": 2}, "need a DistilBERT without token types and pooler: token_types 2, pooler False"),
-    ({"head": "pretraining"}, "need a head out of none, masked-lm, sequence, token for a DistilBERT; got pretraining"),
+    ({"head": "pretraining"}, "need a head out of none, masked-lm, sequence, token, span for DistilBERT 3x12; got pretraining"),
     ({"head": "token"}, "need the labels of a token head, got none")])
 def test_a_shape_that_cannot_be_is_refused(changes, text):
     with pytest.raises(WrongUsage, match=text):
@@ -139,8 +139,8 @@ def test_what_a_loss_never_reached_has_no_gradient_and_a_teacher_no_graph():
 
 
 @pytest.mark.parametrize("needs, text", [
-    ({"pooled": True}, "need pooled, which DistilBERT 3x12 cannot have: DistilBERT has no pooler"),
-    ({"next_sentence": True}, "need next_sentence, which DistilBERT 3x12 cannot have: DistilBERT has no pooler"),
+    ({"pooled": True}, "need pooled, which DistilBERT 3x12 without a pooler cannot have"),
+    ({"next_sentence": True}, "need next_sentence, which DistilBERT 3x12 without a pretraining head cannot have"),
     ({"logits": True}, "need logits, which DistilBERT 3x12 without a head cannot have"),
     ({"hidden": [3]}, r"need hidden of layer 3, but the model has 3 layers \(0 to 2\)")])
 def test_what_it_cannot_have_is_named(needs, text):

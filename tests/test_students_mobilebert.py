@@ -20,11 +20,12 @@ from tinydistill import ops
 from tinydistill.errors import WrongUsage
 from tinydistill.features import IGNORED, Batch, Needs, Pass
 from tinydistill.students import mobilebert_names as names
+from tinydistill.students.configs import HEADS
 from tinydistill.students.mobilebert import (CHOICES, PUBLISHED, MobileBert, MobileBertConfig, forward_flops,
                                              parameter_count)
 from tinydistill.tensor import gradients
 
-WITHOUT_POOLER = ("masked-lm", "token")             # heads beside which transformers has none
+WITHOUT_POOLER = ("masked-lm", "token", "span")             # heads beside which transformers has none
 MODELS = {**{name: {} for name in PUBLISHED},
           "unshared": {"attention_input": "block"}, "erf gelu": {"activation": "gelu"},
           "as transformers has it": {"norm": "layer_norm", "eps": 1e-3, "outer_eps": 1e-5},
@@ -67,7 +68,7 @@ def assert_equal_to_transformers(model, batch, made):
 
 # ---------------------------------------------------------------- equal to transformers
 
-@pytest.mark.parametrize("head", CHOICES["head"])
+@pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("name", MODELS)
 def test_every_feature_and_every_gradient_is_that_of_transformers(name, head):
     model = model_of(name, head)
@@ -173,7 +174,7 @@ shapes = st.builds(
     dict, layers=st.integers(1, 2), hidden=st.integers(3, 7), feed_forward=st.integers(1, 5), pooler=st.booleans(),
     vocabulary=st.integers(2, 9), positions=st.integers(4, 6), token_types=st.integers(1, 2),
     embedding=st.integers(1, 2), feed_forwards=st.integers(1, 3), mask_value=st.sampled_from([None, -6.0]),
-    **{name: st.sampled_from(known) for name, known in CHOICES.items()})
+    **{name: st.sampled_from(known) for name, known in CHOICES.items()}, head=st.sampled_from(HEADS))
 
 
 @given(shape=shapes, heads=st.integers(1, 3), head_size=st.integers(1, 3), seed=st.integers(0, 99))
@@ -217,7 +218,7 @@ def test_published_shapes(name, own):
     ({"attention_input": "x"}, "need attention_input out of shared, bottleneck, block; got x"),
     ({"activation": "tanh"}, "need activation out of relu, relu6, gelu_new, gelu; got tanh"),
     ({"norm": "rms"}, "need norm out of no_norm, layer_norm; got rms"),
-    ({"head": "span"}, "need head out of none, masked-lm, pretraining, sequence, token; got span"),
+    ({"head": "tags"}, "need a head out of none, .*, token, span for MobileBERT 3x12; got tags"),
     ({"bottleneck": 7}, "need a bottleneck that the heads divide: 7 wide, 2 heads"),
     ({"embedding": 12}, "need embeddings narrower than the hidden size: 12 of 12"),
     ({"embedding": 0}, "need embeddings narrower than the hidden size: 0 of 12"),

@@ -14,7 +14,8 @@ from tinydistill import Tensor, kernels, ops
 from tinydistill.errors import Problem, WrongUsage
 from tinydistill.features import Batch, Needs, Pass
 from tinydistill.nn.layers import Dropout
-from tinydistill.students.mobilebert import CHOICES, PUBLISHED
+from tinydistill.students.configs import HEADS
+from tinydistill.students.mobilebert import PUBLISHED
 from tinydistill.tensor import gradients
 
 every_model = pytest.mark.parametrize("name", PUBLISHED)
@@ -57,15 +58,16 @@ def test_a_pass_computes_what_is_needed_and_stops_there(counted, needs, calls):
     features = model(draw_batch("pretraining"), Pass(needs=needs))
     assert counted == calls
     wanted = {(name, layer if layer is None else layer % DEPTH) for name, layer in needs.wanted}
-    on_the_way = {("embeddings", None)} | ({("pooled", None)} if "next_sentence" in needs else set())
-    assert flat(features).keys() == wanted | on_the_way
+    assert flat(features).keys() == wanted | {("embeddings", None)}
 
 
-def test_a_sequence_head_pools_for_its_logits_alone():
-    model, batch = build(head="sequence"), draw_batch("sequence")
-    for needs, also in (({"hidden": [0]}, set()), ({"logits": True}, {"pooled"})):
+def test_a_sequence_head_pools_for_its_logits_alone(counted):
+    """The pooler's tanh, and only then."""
+    model, batch = build(head="sequence", pooler=True), draw_batch("sequence")
+    for needs, pools in (({"hidden": [0]}, 0), ({"logits": True}, 1)):
+        counted.clear()
         found = {name for name, _ in flat(model(batch, Pass(needs=Needs.of(**needs))))}
-        assert found == {"embeddings", *needs, *also}
+        assert found == {"embeddings", *needs} and counted["tanh"] == pools
 
 
 @pytest.mark.parametrize("name, a_block", [
@@ -209,7 +211,7 @@ def test_a_mask_value_changes_what_padding_weighs_and_nothing_else(name):
 # ---------------------------------------------------------------- dropout
 
 def test_every_dropout_has_its_site():
-    for head in CHOICES["head"]:
+    for head in HEADS:
         sites = [m.site for _, m in build(head=head).named_modules() if isinstance(m, Dropout)]
         assert sites == list(range(1 + 2 * DEPTH + (head in ("sequence", "token"))))
 

@@ -14,7 +14,7 @@ from tinydistill.data.tokenizer import encode_words, train_wordpiece
 from tinydistill.errors import WrongUsage
 from tinydistill.features import IGNORED
 from tinydistill.students.bert import Bert
-from tinydistill.students.configs import parse
+from tinydistill.architectures import parse
 from tinydistill.tasks.tagging import Tagged, read
 
 TAGGING = tasks.get("tagging")

@@ -11,7 +11,7 @@ from tinydistill import cli, hub, tasks
 from tinydistill.data.tokenizer import train_wordpiece
 from tinydistill.errors import WrongUsage
 from tinydistill.students.bert import Bert
-from tinydistill.students.configs import parse
+from tinydistill.architectures import parse
 
 
 def test_tasks_are_found_by_name():

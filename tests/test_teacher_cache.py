@@ -172,8 +172,8 @@ def test_a_step_in_float32_is_as_near_the_truth_as_float32_is(tmp_path, name, sh
         both = [*student.parameters(), *own.parameters()]
         for parameter, array in zip(both, arrays, strict=True):
             parameter.array = array
-        values, gradients = batch_gradient(student, teacher or own, stage, batch, student.named_parameters(), seed=3,
-                                           step=1, shards=shards)
+        values, gradients, _ = batch_gradient(student, teacher or own, stage, batch, student.named_parameters(), seed=3,
+                                              step=1, shards=shards)
         return [np.asarray(x) for x in [*values.values(), *gradients.values()] if x is not None]
 
     arrays = [p.array for model in pair_for(name, np.float32) for p in model.parameters()]

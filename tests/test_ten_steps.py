@@ -7,8 +7,8 @@ from gradcheck import assert_within
 from method_toys import CASES, copies, models, phases, projections_of
 from oracle import bert
 from oracle import ten_steps as oracle
-from tinydistill import hub
-from tinydistill.students.bert import with_head
+from tinydistill.hub_names import FORMS
+from tinydistill.students.heads import with_head
 from tinydistill.training.loop import train_phases
 from toys import Memory
 
@@ -35,7 +35,7 @@ def test_ten_steps_are_pytorchs(name, clip, tmp_path):
                 assert abs(line[label] - value) <= 1e-9 * abs(value), (line["step"], label, line[label], value)
     assert next(lines, None) is None
 
-    ours = {hub.their_name(label).removeprefix("bert."): array for label, array in trained.arrays().items()}
+    ours = {FORMS["bert"].name(label).removeprefix("bert."): array for label, array in trained.arrays().items()}
     want = oracle.arrays_of(dict(theirs.named_parameters()))
     assert ours.keys() - want.keys() <= {"pooler.dense.weight", "pooler.dense.bias"} and want.keys() <= ours.keys()
     for label, array in want.items():

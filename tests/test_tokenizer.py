@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinydistill.data import tokenizer as wordpiece
+from tinydistill.data import tokenizer_training
 from tinydistill.errors import Problem, WrongUsage
 
 TEXTS = ["the cat sat on the mat", "the bat sat on the cat", "a hat, a mat: that is flat!", "Hats and CATS"]
@@ -80,7 +81,7 @@ def test_the_most_frequent_pair_is_merged_first(words, size):
     trained = wordpiece.train_wordpiece([" ".join(words)], size).get_vocab()
     characters = sorted({c for word in words for c in word})
     inner = sorted({c for word in words for c in word[1:]})
-    start = [*wordpiece.SPECIAL, *characters, *("##" + c for c in inner)]
+    start = [*tokenizer_training.BERT, *characters, *("##" + c for c in inner)]
     assert sorted(trained, key=trained.get) == merged_pieces(Counter(words), start, size)
 
 

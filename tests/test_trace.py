@@ -232,7 +232,7 @@ def test_the_example_has_a_padded_sentence_and_other_widths_where_the_term_allow
 
 @pytest.mark.parametrize("name, shape", [
     ("masked_lm", (4, 7)), ("cross_entropy", (2, 3)), ("soft_labels.classes", (2, 3)), ("soft_labels.tokens", (4, 7)),
-    ("soft_labels.span", (10, 2))])
+    ("soft_labels.span", (2, 5, 2)), ("spans.positions", (2, 5, 2))])
 def test_logits_are_those_of_tokens_sequences_or_spans(name, shape):
     assert example.build(TERMS[name]).student.logits.shape == shape
 

@@ -21,6 +21,8 @@ class Batch:
     labels (B, T) for tokens with `IGNORED` elsewhere, (B,) for sequences, or None ·
     next_sentence (B,): 0 where the second sentence follows the first, 1 where it does not, or None ·
     positions (N,): where in the flattened (B*T,) a token head is to be read; None reads it everywhere ·
+    attention_mask (B, T, T): True where a query (row) may see a key; None: it sees all real tokens ·
+    position_ids (B, T): the position that each token has; None: its place in the row ·
     rows (B,) NumPy: the place of each sequence in the global batch, which names its dropout bits ·
     indices (B,) NumPy: the place of each sequence in the data it came from, which names it in a teacher cache.
     """
@@ -33,6 +35,8 @@ class Batch:
     rows: object = None
     indices: object = None
     next_sentence: object = None
+    attention_mask: object = None
+    position_ids: object = None
 
     def __len__(self):
         return len(self.ids)
@@ -133,6 +137,7 @@ class Features:
     Shapes: mask (B, T) · embeddings (B, T, D), summed and normalised · hidden[l] (B, T, D) · scores[l] (B, A, T, T),
     scaled, before mask and softmax · queries[l], keys[l], values[l] (B, A, T, K) · pooled (B, D) ·
     logits (N, V) for the N positions of the batch, or (B, C) · next_sentence (B, 2).
+    observed {site: array ()}: what this pass saw of the ranges that a quantised model learns.
     """
 
     model: str
@@ -147,6 +152,7 @@ class Features:
     pooled: object = None
     logits: object = None
     next_sentence: object = None
+    observed: dict = field(default_factory=dict)
 
     def __post_init__(self):
         for name in PER_LAYER:
@@ -166,7 +172,7 @@ class Pass:
 
     needs: what to compute · training: whether dropout is on · (seed, step): which dropout bits ·
     rows: global number of each sequence, so that a row drops the same units on any shard ·
-    decisions: which modules take part (Theseus, LayerDrop); None draws them.
+    decisions: which modules take part (Theseus), which layers (LayerDrop), as bools of the host; None: as in evaluation.
     """
 
     needs: Needs = Needs()

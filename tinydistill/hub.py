@@ -1,30 +1,30 @@
-"""Checkpoints in and out: Hugging Face directories (config.json, model.safetensors, tokenizer.json) of BERT.
+"""Checkpoints in and out: Hugging Face directories (config.json, model.safetensors, tokenizer.json).
 
-What `write` leaves, transformers opens without a missing or unexpected tensor. What `read` takes may come from anybody.
+What `write` leaves of a family that transformers has, it opens without a missing or unexpected tensor; what it cannot
+express lies in a directory of the same kind, whose config.json says so. What `read` takes may come from anybody.
 """
 
 import hashlib
 import json
-import math
 import os
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from tinydistill import architectures
+from tinydistill.data import tokenizer as tokenizers
 from tinydistill.errors import Problem, WrongUsage
-from tinydistill.hub_names import (ARCHITECTURES, CLASSIFIERS, FIXED, HEAD_PREFIXES, NEXT_SENTENCE, SETTINGS, UNREAD,
-                                   WITH_POOLER, their_name)
+from tinydistill.hub_names import form_in, form_of
 from tinydistill.safe_files import read_json, read_safetensors
-from tinydistill.students.bert import Bert, parameter_count
-from tinydistill.students.configs import HEADS, READ_POOLED, BertConfig
+from tinydistill.students.configs import CLASSIFIERS, HEADS
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 # ---------------------------------------------------------------- in
 
 def read(directory, head="any", labels=None, seed=0, require_head=False):
-    """The Bert of a checkpoint directory: float64 where the file is, else float32 (float16 and bfloat16 are widened).
+    """The model of a checkpoint directory: float64 where the file is, else float32 (float16 and bfloat16 are widened).
 
     head: one of HEADS, or "any" for the one in the file. A head that is there and not wanted is left out. One that is
     wanted and not there, or there for other classes than `labels`, is drawn from `seed`, with the pooler below it where
@@ -36,13 +36,13 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
     if head not in ("any", *HEADS):
         raise WrongUsage(f"need a head out of any, {', '.join(HEADS)}; got {head}")
     settings = read_json(_find(directory, CONFIG))
-    config = _config(settings, Path(directory, CONFIG))
-    weights = _find(directory, WEIGHTS)
-    tensors = _canonical(read_safetensors(weights), weights)
-    found, known = _head_in(tensors, settings)
+    form = form_in(settings, Path(directory, CONFIG))
+    config, weights = form.config(settings, Path(directory, CONFIG)), _find(directory, WEIGHTS)
+    tensors = form.canonical(read_safetensors(weights), settings, weights)
+    found, known = form.head_in(tensors, settings)
     if (found, head) != ("pretraining", "pretraining"):
         found = "masked-lm" if found == "pretraining" else found
-        tensors = {name: x for name, x in tensors.items() if not name.startswith(NEXT_SENTENCE)}
+        tensors = {name: x for name, x in tensors.items() if not name.startswith(form.next_sentence)}
     head = found if head == "any" else head
     labels = tuple(labels or (known if head == found else ())) if head in CLASSIFIERS else ()
     rows = _rows(labels, known) if head == found else None                              # None: not this head
@@ -51,18 +51,62 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
     if head in CLASSIFIERS and not labels:
         raise WrongUsage(f"need the labels of a new {head} head, which {directory} has not")
 
+    build = architectures.of(config).model
+    if hasattr(build, "from_stored"):               # its numbers are no parameters: a quantised model
+        if rows is None:
+            raise WrongUsage(f"a quantised model keeps the head it has: need {_named(head, labels)}, {directory} has "
+                             f"{_named(found, known)}")
+        pooler = any(name.startswith(form.pooler) for name in tensors)
+        return build.from_stored(config.but(head=found, labels=known, pooler=pooler), _finite(tensors, weights))
+
     if rows is None:
-        tensors = {name: x for name, x in tensors.items() if not name.startswith(HEAD_PREFIXES)}
+        tensors = {name: x for name, x in tensors.items() if not name.startswith(form.head_prefixes)}
     elif head in ("masked-lm", "pretraining"):
-        _tie(tensors, weights)
-    has_pooler = any(name.startswith("pooler.") for name in tensors)
+        _tie(form, tensors, weights)
+    has_pooler = any(name.startswith(form.pooler) for name in tensors)
     drawn = () if rows is not None else ("head.",) if has_pooler else ("head.", "pooler.")
-    config = config.but(head=head, labels=labels, pooler=has_pooler or head in READ_POOLED)
-    model = _filled(config, seed, tensors, drawn, weights)
-    if rows:
+    poolable = {"pooler": has_pooler or head in config.read_pooled} if "pooler" in config.as_dict() else {}
+    config = config.but(head=head, labels=labels, **poolable)
+    model = _filled(form, config, seed, tensors, drawn, weights)
+    if rows and rows != list(range(len(rows))):
         for parameter in model.head.classifier.parameters():
             parameter.array = parameter.array[rows]
     return model
+
+
+WANTED = (CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json")
+
+
+def located(name, what="a checkpoint"):
+    """The directory of a checkpoint: `name` itself, or what the Hugging Face hub has under `NAME` or `OWNER/NAME`.
+
+    A model of the hub is fetched once, with a progress bar, into huggingface_hub's own cache, and only what is read.
+    Raises: WrongUsage where there is neither.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return path
+    nowhere = f"need {what}: there is no directory {name}"
+    if str(name).startswith((".", "/", "~")) or len(path.parts) > 2 or len(path.parts) == 2 and path.parent.is_dir():
+        raise WrongUsage(nowhere)
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError:
+        raise WrongUsage(f"{nowhere}; pip install huggingface_hub finds it on the Hugging Face hub") from None
+    try:
+        return Path(snapshot_download(str(name), allow_patterns=WANTED))
+    except LocalEntryNotFoundError:
+        raise WrongUsage(f"{nowhere}, and the Hugging Face hub cannot be reached: name a directory, or fetch the model "
+                         f"where there is a network (hf download {name}) and copy its directory here") from None
+    except (HfHubHTTPError, HFValidationError, OSError) as refused:
+        raise WrongUsage(f"{nowhere}, and the Hugging Face hub has no such model for you: "
+                         f"{str(refused).strip().splitlines()[0]:.120}") from None
+
+
+def exists(directory):
+    """Whether a directory holds a model."""
+    return Path(directory, WEIGHTS).exists()
 
 
 def fingerprint(directory):
@@ -91,52 +135,6 @@ def _find(directory, name):
     raise WrongUsage(f"need {path}: {directory} is no checkpoint directory")
 
 
-def _config(settings, path):
-    """The BertConfig that config.json describes, without a head."""
-    if not isinstance(settings, dict):
-        raise Problem(f"cannot read {path}: it holds no settings by name")
-    for name, needed in FIXED.items():
-        if settings.get(name) not in (None, needed):
-            raise WrongUsage(f"need a BERT with {name} {needed!r}: {path} says {settings[name]!r:.80}")
-    chosen = {}
-    for ours, (theirs, default) in SETTINGS.items():
-        chosen[ours] = value = default if settings.get(theirs) is None else settings[theirs]
-        whole = isinstance(default, int)
-        least, below = int(whole and ours != "pad_id"), 1 if "dropout" in ours else math.inf
-        if type(value) not in ((int,) if whole else (int, float)) or not least <= value < below:
-            raise Problem(f"cannot read {path}: need {theirs} to be a {'whole ' * whole}number of at least {least}"
-                          f"{' and below 1' * (below == 1)}, got {value!r:.80}")
-    return BertConfig(**chosen)
-
-
-def _canonical(tensors, path):
-    """The tensors by the names that BertModel and its heads have today, without buffers and unread heads."""
-    found = {}
-    for name, x in tensors.items():
-        current = name.removeprefix("bert.")
-        for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
-            current = current.replace(old, new)
-        if current in found:
-            raise Problem(f"cannot read {path}: it holds {current} twice")
-        if current != "embeddings.position_ids" and not current.startswith(UNREAD):
-            found[current] = x
-    return found
-
-
-def _head_in(tensors, settings):
-    """Which head the tensors are of, and the names of its classes."""
-    if any(name.startswith("cls.predictions.") for name in tensors):
-        return "pretraining" if any(name.startswith(NEXT_SENTENCE) for name in tensors) else "masked-lm", ()
-    if "classifier.bias" not in tensors:
-        return "none", ()
-    kind = settings.get("architectures")
-    of_tokens = kind == ["BertForTokenClassification"] if kind else "pooler.dense.weight" not in tensors
-    names = settings.get("id2label")
-    names = names if isinstance(names, dict) else {}
-    labels = (str(names.get(str(i), f"LABEL_{i}")) for i in range(tensors["classifier.bias"].size))
-    return "token" if of_tokens else "sequence", tuple(labels)
-
-
 def _rows(labels, known):
     """Where each of `labels` is among the known classes, or None where those are others."""
     if known in (labels, tuple(f"LABEL_{i}" for i in range(len(labels)))):
@@ -149,35 +147,43 @@ def _named(head, labels):
     return "no head" if head == "none" else f"a {head} head" + f" for {few}" * bool(labels)
 
 
-def _tie(tensors, path):
+def _tie(form, tensors, path):
     """Drop the decoder of a masked-lm head: its matrix is that of the word embeddings, or the model is another one."""
-    for twin, tied in (("cls.predictions.decoder.weight", "embeddings.word_embeddings.weight"),
-                       ("cls.predictions.decoder.bias", "cls.predictions.bias")):
+    for twin, tied in form.tied.items():
         x = tensors.pop(twin, None)
         if x is not None and not np.array_equal(x, tensors.setdefault(tied, x)):
             raise WrongUsage(f"need a decoder tied to the word embeddings: in {path} {twin} differs from {tied}")
 
 
-def _filled(config, seed, tensors, drawn, path):
-    """The Bert of `config` with every parameter from `tensors`, but for those whose names begin with one of `drawn`."""
-    described, held = parameter_count(config.but(head="none"))["total"], sum(x.size for x in tensors.values())
+def _finite(tensors, path):
+    """The tensors. Raises: Problem that names one with a number that is none."""
+    for name, x in tensors.items():
+        if not np.isfinite(x).all():
+            raise Problem(f"cannot read {path}: {name} holds numbers that are not finite")
+    return tensors
+
+
+def _filled(form, config, seed, tensors, drawn, path):
+    """The model of `config` with every parameter from `tensors`, but for those whose names begin with one of `drawn`."""
+    described = architectures.parameter_count(config.but(head="none", labels=()))["total"]
+    held = sum(x.size for x in tensors.values())
     if described > 2 * held:                        # before anything much larger than the file is built
         raise Problem(f"cannot read {path}: {CONFIG} describes {described:,} parameters, and it holds {held:,}")
-    model = Bert(config, seed=None).initialise(seed, config.initial_std, drawn)
+    model = architectures.build(config, None)
+    model.draw(seed, drawn)
     arrays = model.arrays()
     for name, array in arrays.items():
-        theirs = their_name(name)
+        theirs = form.name(name)
         if name.startswith(drawn):
             continue
         if theirs not in tensors:
             raise Problem(f"cannot read {path}: {theirs} is missing")
-        x = arrays[name] = tensors.pop(theirs)
+        x = arrays[name] = form.ours(name, tensors.pop(theirs))
         if x.shape != array.shape:
             raise Problem(f"cannot read {path}: {theirs} has shape {x.shape}, and {CONFIG} makes it {array.shape}")
-        if not np.isfinite(x).all():
-            raise Problem(f"cannot read {path}: {theirs} holds numbers that are not finite")
+        _finite({theirs: x}, path)
     if tensors:
-        raise Problem(f"cannot read {path}: {min(tensors)!r:.80} has no place in a BERT of {config.layers} layers "
+        raise Problem(f"cannot read {path}: {min(tensors)!r:.80} has no place in a {config} "
                       f"with {_named(config.head, config.labels)}")
     if any(x.dtype == np.float64 for x in arrays.values()):
         model.to(np, np.float64)
@@ -194,24 +200,16 @@ def write(model, directory, tokenizer=None):
     """
     from safetensors.numpy import save
 
-    config, architecture = model.config, ARCHITECTURES[model.config.head]
+    config, form = model.config, form_of(model.config)
     tensors = {}
-    for name, array in model.arrays().items():
-        prefix = "" if config.head == "none" or name.startswith("head.") else "bert."
-        if architecture in WITH_POOLER or not name.startswith("pooler."):
-            tensors[prefix + their_name(name)] = np.ascontiguousarray(array)
-    settings = {"architectures": [architecture], **FIXED, "tie_word_embeddings": True,
-                "dtype": str(model.embeddings.word.weight.dtype),
-                **{theirs: getattr(config, ours) for ours, (theirs, _) in SETTINGS.items()}}
-    if config.head in CLASSIFIERS:
-        settings["id2label"] = dict(enumerate(config.labels))
-        settings["label2id"] = {label: i for i, label in enumerate(config.labels)}
-    if config.head == "none" and not config.pooler:
-        settings["comment"] = "no pooler: in transformers, BertModel.from_pretrained(DIR, add_pooling_layer=False)"
+    for name, array in (model.stored() if hasattr(model, "stored") else model.arrays()).items():
+        if (theirs := form.written(config, name)) is not None:
+            tensors[theirs] = np.array(form.theirs(name, array), order="C")
+    settings = form.settings(config) | {"dtype": str(next(p.dtype for p in model.parameters() if p.dtype.kind == "f"))}
     files = {CONFIG: _json(settings)}
     if tokenizer is not None:
         files["tokenizer.json"] = tokenizer.to_str().encode()
-        files["tokenizer_config.json"] = _json(_tokenizer_settings(tokenizer, config))
+        files["tokenizer_config.json"] = _json(tokenizers.settings(tokenizer, config.longest))
     files[WEIGHTS] = save(tensors, metadata={"format": "pt"})
 
     Path(directory).mkdir(parents=True, exist_ok=True)
@@ -227,15 +225,3 @@ def write(model, directory, tokenizer=None):
 
 def _json(settings):
     return (json.dumps(settings, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _tokenizer_settings(tokenizer, config):
-    """tokenizer_config.json: what transformers does not find in tokenizer.json."""
-    normalizer = json.loads(tokenizer.to_str())["normalizer"] or {}
-    is_bert = normalizer.get("type") == "BertNormalizer"
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")
-               if tokenizer.token_to_id(f"[{name.upper()}]") is not None}
-    return {"tokenizer_class": "BertTokenizer" if is_bert else "PreTrainedTokenizerFast",
-            "model_max_length": config.positions, **special,
-            **({"do_lower_case": normalizer["lowercase"], "strip_accents": normalizer["strip_accents"],
-                "tokenize_chinese_chars": normalizer["handle_chinese_chars"]} if is_bert else {})}

@@ -5,6 +5,7 @@ import transformers
 from safetensors.torch import save_file
 
 from tinydistill import hub
+from tinydistill.students import bert_names
 
 torch.set_num_threads(1)                            # tiny models; two threads would wait for each other
 transformers.utils.logging.disable_progress_bar()
@@ -17,7 +18,7 @@ def twin(model, directory, dtype="float64"):
     hub.write(model, directory)
     without_pooler = model.config.head == "none" and not model.config.pooler
     settings = {"add_pooling_layer": False} if without_pooler else {}
-    return opened(directory, hub.ARCHITECTURES[model.config.head], dtype, **settings)
+    return opened(directory, bert_names.ARCHITECTURES[model.config.head], dtype, **settings)
 
 
 def opened(directory, architecture, dtype="auto", **settings):
@@ -62,8 +63,14 @@ def own_loss(model, batch):
 
 def _inputs(batch):
     types = None if batch.token_types is None else torch.tensor(batch.token_types).long()
-    return {"input_ids": torch.tensor(batch.ids).long(), "attention_mask": torch.tensor(batch.mask).long(),
-            "token_type_ids": types}
+    given = {"input_ids": torch.tensor(batch.ids).long(), "attention_mask": torch.tensor(batch.mask).long(),
+             "token_type_ids": types}
+    if batch.attention_mask is not None:            # what transformers takes of four axes is added to the scores
+        seen = torch.tensor(batch.attention_mask)[:, None]
+        given["attention_mask"] = torch.zeros(seen.shape).double().masked_fill(~seen, torch.finfo(torch.float64).min)
+    if batch.position_ids is not None:
+        given["position_ids"] = torch.tensor(batch.position_ids).long()
+    return given
 
 
 def graph(model, batch):
@@ -92,6 +99,9 @@ def graph(model, batch):
         found["pooled", None] = body.pooler(out.hidden_states[-1])
     if "seq_relationship_logits" in out:
         found["next_sentence", None] = out.seq_relationship_logits
+    if "start_logits" in out:
+        found["logits", None] = torch.stack([out.start_logits, out.end_logits], dim=-1)         # (B, T, 2)
+        return found
     logits = out.get("logits", out.get("prediction_logits"))
     if logits is not None:
         logits = logits.flatten(0, 1) if logits.ndim == 3 else logits                          # (N, V)

@@ -17,18 +17,22 @@ def twin(model, names, dtype="float64"):
     """transformers' model of the same kind in plain ("eager") attention: every tensor of it comes from ours."""
     config = model.config
     settings = names.FIXED | {theirs: getattr(config, ours) for ours, (theirs, _) in names.SETTINGS.items()}
-    settings |= {name: settings[other] for name, other in names.SAME.items()}
+    settings |= {name: settings[other] for name, other in getattr(names, "SAME", {}).items()}
     head = "masked-lm" if config.head == "pretraining" else config.head
-    architecture = getattr(transformers, names.ARCHITECTURES[head])
+    architecture = names.ARCHITECTURES[head]        # by its name, or a class that the oracle made of one
+    architecture = getattr(transformers, architecture) if isinstance(architecture, str) else architecture
     made = architecture(architecture.config_class(**settings, num_labels=max(2, len(config.labels)),
                                                   attn_implementation="eager"))
     if config.head == "pretraining":
         made.cls.seq_relationship = torch.nn.Linear(config.hidden, 2)
+    for module in made.modules():
+        if isinstance(module, torch.nn.Embedding):
+            module.padding_idx = None               # else the row of <pad> would be told that it has no gradient
     made = made.to(getattr(torch, dtype)).eval()
     theirs = made.state_dict(keep_vars=True)
     for name, array in model.arrays().items():
         tensor = theirs.pop(their_name(name, names, config.head))
-        convolved = table_entry(name) in names.CONVOLUTIONS and name.endswith("weight")
+        convolved = table_entry(name) in getattr(names, "CONVOLUTIONS", ()) and name.endswith("weight")
         assert tensor.shape == array.shape + (1,) * convolved
         with torch.no_grad():
             tensor.copy_(torch.tensor(array).reshape(tensor.shape))
@@ -55,7 +59,7 @@ def their_name(name, names, head):
 
 def in_full(theirs, names, head):
     """The name of a tensor of the body, in a model with this head."""
-    return theirs if head == "none" or theirs.startswith("cls.") else names.PREFIX + theirs
+    return theirs if head == "none" or theirs.startswith(("cls.", "lm_head.")) else names.PREFIX + theirs
 
 
 def features(made, model, names, batch):
@@ -114,7 +118,9 @@ def graph(made, model, names, batch):
         found["pooled", None] = body.pooler(out.hidden_states[-1])
     if config.head == "pretraining":
         found["next_sentence", None] = made.cls.seq_relationship(found["pooled", None])
-    if config.head != "none":
+    if config.head == "span":
+        found["logits", None] = torch.stack([out.start_logits, out.end_logits], dim=-1)       # (B, T, 2)
+    elif config.head != "none":
         logits = out.logits.flatten(0, 1) if out.logits.ndim == 3 else out.logits             # (N, V)
         found["logits", None] = logits if batch.positions is None else logits[torch.tensor(batch.positions)]
     return found

@@ -94,18 +94,20 @@ OBJECTIVES = {                                      # of each stage
 }
 
 
-def steps(objective, student, teacher, maps, batches, recipe):
+def steps(objective, student, teacher, maps, batches, recipe, factors=None):
     """One step of the stage for each batch: [{term: value, "loss": the weighted sum, "gradient_norm": before clips}].
 
     student, teacher: transformers' models; maps: {name: torch parameter}. Student and maps are trained where they are.
+    factors(step, name): of the rate of each parameter; one of 0 leaves it alone and its moments at 0.
     """
     parameters = dict(student.named_parameters()) | maps
     optimizer = optimizers.make(recipe.optimizer, parameters, recipe,
                                 lambda name: not name.endswith("bias") and "LayerNorm" not in name)
-    schedule = transformers.get_scheduler({"linear": "linear", "constant": "constant_with_warmup"}[recipe.schedule],
-                                          optimizer, recipe.warmup, recipe.steps)
+    optimizer.param_groups = [group | {"params": [p]} for group in optimizer.param_groups for p in group["params"]]
+    names = {id(p): name for name, p in parameters.items()}
+    schedule = _schedule(optimizer, recipe)
     values = []
-    for batch in batches:
+    for step, batch in enumerate(batches):
         with torch.no_grad():
             taught = bert.graph(teacher, batch)
         terms = objective(bert.graph(student, batch), taught, batch, torch.tensor(batch.mask), maps)
@@ -116,12 +118,26 @@ def steps(objective, student, teacher, maps, batches, recipe):
         norm = torch.nn.utils.get_total_norm(found)
         if recipe.optimizer != "bert-adam":         # which clips each gradient by itself
             for g in found:                         # clip_grad_norm_ divides by norm + 1e-6
-                g *= min(1.0, recipe.clip / norm.item())
+                g *= min(1.0, recipe.clip / max(norm.item(), 1e-30))
+        for group in optimizer.param_groups if factors else ():
+            p, = group["params"]
+            group["lr"] *= factors(step, names[id(p)])
+            if group["lr"] == 0:
+                p.grad = None
+                optimizer.state.pop(p, None)
         optimizer.step()
         schedule.step()
         values.append({name: value.item() for name, (_, value) in terms.items()}
                       | {"loss": loss.item(), "gradient_norm": norm.item()})
     return values
+
+
+def _schedule(optimizer, recipe):
+    name = {"linear": "linear", "constant": "constant_with_warmup"}.get(recipe.schedule)
+    if name:
+        return transformers.get_scheduler(name, optimizer, recipe.warmup, recipe.steps)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: (                     # MobileBERT's: down to 1/10000
+        s / recipe.warmup if s < recipe.warmup else 1e-4 + (1 - 1e-4) * (1 - s / recipe.steps)))
 
 
 def maps_of(arrays):

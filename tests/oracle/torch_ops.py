@@ -100,6 +100,30 @@ def gelu_new(x):
     return F.gelu(x, approximate="tanh")
 
 
+class StraightThrough(torch.autograd.Function):
+    """y in the forward, and its gradient to x as if y were x."""
+
+    @staticmethod
+    def forward(context, x, y):
+        return y
+
+    @staticmethod
+    def backward(context, dy):
+        return dy, None
+
+
+def fake_quantise(x, largest, bits):
+    M = 2 ** (bits - 1) - 1
+    return StraightThrough.apply(x, torch.fake_quantize_per_tensor_affine(x, float(largest) / M, 0, -M, M))
+
+
+def fake_quantise_groups(x, groups, bits):
+    rows = x.unflatten(0, (groups, -1)).flatten(1)
+    lowest, highest = rows.amin(1, True), rows.amax(1, True)
+    step = (highest - lowest) / (2 ** bits - 1)
+    return StraightThrough.apply(x, (lowest + step * ((rows - lowest) / step).round()).reshape(x.shape))
+
+
 def trigram(x):
     return torch.cat([F.pad(x[:, 1:], (0, 0, 0, 1)), x, F.pad(x[:, :-1], (0, 0, 1, 0))], -1)
 

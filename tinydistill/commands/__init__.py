@@ -3,5 +3,5 @@
 A command returns data; `--json` prints it as it is, `text` makes lines of it for a person.
 """
 
-COMMANDS = ("demo", "pretrain", "distill", "finetune", "evaluate", "predict", "augment", "methods", "losses",
-            "students", "tasks", "corpora", "params", "report", "trace")
+COMMANDS = ("demo", "pretrain", "distill", "finetune", "evaluate", "predict", "prune", "augment", "methods", "losses",
+            "students", "matrix", "tasks", "corpora", "params", "export", "report", "trace")

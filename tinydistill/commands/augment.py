@@ -38,7 +38,7 @@ def run(args):
         raise WrongUsage(f"need a task in GLUE's files: {', '.join(glue.LAYOUTS)}; got {args.task!r}")
     if Path(args.output).exists():
         raise WrongUsage(f"need a new file for --output: there is already {args.output}")
-    path = common.require_directory(args.model, "a model")
+    path = hub.located(args.model, "a model")
     tokenizer = tokenizers.load(path)
     model = common.placed(args, hub.read(path, head=HEADS[args.method], require_head=True))
     examples = tasks.get(args.task).load(args.data)["train"]
@@ -55,7 +55,7 @@ def _tinybert(args, rows, model, tokenizer):
 
     vectors = word_vectors.read(args.vectors) if args.vectors else None
     proposals = tinybert.Proposals(tokenizer, augmentation.predictor(model, tokenizer), vectors,
-                                   longest=model.config.positions)
+                                   longest=model.config.longest)
     for number, texts in enumerate(tqdm(rows, desc="augment", unit="row", disable=args.quiet)):
         if args.convention == "official":
             trials = args.trials or tinybert.TRIALS.get(args.task, tinybert.OTHER_TRIALS)

@@ -8,7 +8,7 @@ from tinydistill.data import inputs, stdlib, stdlib_parts, tokenizer as tokenize
 from tinydistill.errors import NothingToDo
 from tinydistill.methods import bert, minilm, mlm_kd
 from tinydistill.students.bert import Bert, forward_flops
-from tinydistill.students.configs import parse
+from tinydistill.architectures import parse
 from tinydistill.training.loop import Phase
 
 VOCABULARY, LENGTH, MASKED = 1000, 64, 0.2

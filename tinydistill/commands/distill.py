@@ -1,16 +1,16 @@
 """`tinydistill distill`: a student learns from a teacher by one of the methods, on a corpus or on a task."""
 
 import copy
-from pathlib import Path
 
 from tinydistill import hub, methods, tasks
 from tinydistill.commands import common, distill_data as data, grid
+from tinydistill.commands.distill_student import begun, configured
 from tinydistill.data import tokenizer as tokenizers
 from tinydistill.errors import NothingToDo, WrongUsage
 from tinydistill.methods.projections import Projections
-from tinydistill.methods.start import STARTS, copied
-from tinydistill.students.bert import Bert, with_head
-from tinydistill.students.configs import has_fixed_heads, parse
+from tinydistill.methods.start import STARTS
+from tinydistill.students.heads import with_head
+from tinydistill.architectures import parse
 from tinydistill.training.ensemble import Ensemble
 from tinydistill.training.evaluation import mean_terms
 from tinydistill.training.loop import Phase
@@ -38,6 +38,7 @@ def arguments(parser):
     parser.add_argument("--skip", nargs="+", default=[], metavar="STAGE", help="stages to leave out")
     parser.add_argument("--start", choices=STARTS, help="how the student's weights begin (default: as in the paper)")
     parser.add_argument("--start-from", metavar="DIR", help="the model whose layers --start copies (default: the teacher)")
+    parser.add_argument("--word-vectors", metavar="FILE", help="GloVe's text format: what a BiLSTM's words begin with")
     parser.add_argument("--cache-teacher", metavar="DIR", help="compute the teacher's features once and keep them here")
     parser.add_argument("--cache-dtype", choices=("float32", "float16"), default="float32", help="default float32")
     parser.add_argument("--init-std", type=common.positive_float, metavar="S", default=0.05,
@@ -59,7 +60,7 @@ def distilled(args):
     if not args.assistant:
         return distil(args, method, args.teacher, args.student, args.output)
     assistant = f"{args.output.rstrip('/')}-assistant"
-    require_assistant(args, hub.read(common.require_directory(args.teacher[0], "a teacher")).config)
+    require_assistant(args, hub.read(hub.located(args.teacher[0], "a teacher")).config)
     common.say(args, f"the teacher assistant {args.assistant} comes first, in {assistant}")
     to_assistant = copy.copy(args)
     to_assistant.cache_teacher = args.cache_teacher and f"{args.cache_teacher.rstrip('/')}-assistant"   # another teacher's
@@ -86,23 +87,24 @@ def require_assistant(args, teacher):
 
 def distil(args, method, teacher_paths, size, output):
     """One teacher (or several), one student, one run directory."""
-    paths = [common.require_directory(path, "a teacher") for path in teacher_paths]
+    paths = [hub.located(path, "a teacher") for path in teacher_paths]
     task, settings = tasks.get(args.task) if args.task else None, settings_of(method, args.set)
     tokenizer = same_tokenizer(paths)
     rows = data.Rows.load(args, task, tokenizer)
     task = rows.task
     teacher_config = hub.read(paths[0]).config
-    config, given = student_config(args, method, size, teacher_config)
+    config, given = configured(args, method, size, teacher_config, rows)
     plan = chosen(method.plan(config, teacher_config, task=task is not None, convention=args.convention, **settings), args.skip)
     rows.require_read(plan)
-    positions = min(config.positions, teacher_config.positions)
+    positions = min(config.longest, teacher_config.longest)
     recipes = [common.recipe_of(args, stage, positions=positions) for stage in plan]        # the lengths of what is counted
     recipes = [common.recipe_of(args, stage, rows.count(stage, recipe), positions) for stage, recipe in zip(plan, recipes)]
     recipes = shared_out(recipes, args.max_steps)
     require_soft_labels(method, plan, paths)
     teachers = [read_teacher(path, plan, task) for path in paths]
-    start = "given" if given else args.start or method.start
-    student = given or started(args, start, with_head(Bert(config, args.seed), *rows.head(plan[0]), seed=args.seed), teachers)
+    own_start = "first-layers" if getattr(config, "takes_body", False) else method.start
+    start = "given" if given else args.start or own_start
+    student = given or begun(args, start, config, rows.head(plan[0]), tokenizer, teachers)
     student, teachers = common.placed(args, student), [common.placed(args, teacher) for teacher in teachers]
     projections = Projections(plan, config, teacher_config, args.seed).to(*data.place_of(student))
     teacher = teachers[0]
@@ -112,12 +114,12 @@ def distil(args, method, teacher_paths, size, output):
 
     identity = {"teacher": [hub.fingerprint(path) for path in paths]}
     identity |= {"temperature": teacher.temperature} if len(teachers) > 1 else {}
-    phases = [Phase(stage, recipe, rows.batches_at(stage, recipe), rows.cached(stage, recipe, teacher, identity),
+    phases = [Phase(stage, recipe, rows.batches_at(stage, recipe), rows.cached(stage, recipe, teacher, identity, config),
                     lambda model, stage=stage: with_head(model, *rows.head(stage), seed=args.seed))
               for stage, recipe in zip(plan, recipes)]
     unseen = rows.unseen(plan, recipes)
     terms = [term for _, term in plan[-1].terms]
-    first = mean_terms(phases[0].prepare(student), teacher, terms, unseen, projections) if unseen else None
+    first = mean_terms(phases[0].begin(student), teacher, terms, unseen, projections) if unseen else None
     student, metrics = common.carry_out(
         args, {"method": method.name, "convention": args.convention, "settings": method.settings | settings,
                "stages": [stage.name for stage in plan], "teacher": list(map(str, teacher_paths)),
@@ -152,6 +154,8 @@ def settings_of(method, given):
 def require_soft_labels(method, plan, paths):
     """Several teachers are averaged in what they predict: raises WrongUsage where a stage reads more of them."""
     read = {name for stage in plan for name, _ in stage.teacher_needs.wanted} - {"logits"}
+    if any(stage.teacher_inside for stage in plan):
+        read.add("the layers")
     if len(paths) > 1 and read:
         raise WrongUsage(f"several teachers need a method of soft labels alone; {method.name} also reads "
                          f"{', '.join(sorted(read))} of its teacher: name one --teacher")
@@ -187,36 +191,14 @@ def shared_out(recipes, most):
     return [recipe.but(steps=max(1, end - start)) for recipe, start, end in zip(recipes, starts, ends)]
 
 
-def student_config(args, method, size, teacher):
-    """(the student's configuration, the model it already is where the size is a directory)."""
-    if Path(size).is_dir():
-        given = hub.read(size)
-        if given.config.vocabulary != teacher.vocabulary:
-            raise WrongUsage(f"need a student with the teacher's vocabulary of {teacher.vocabulary:,} word pieces; "
-                             f"{size} has {given.config.vocabulary:,}")
-        return given.config, given
-    same_heads = method.equal_heads or (args.start or method.start) != "random"         # layers are compared, or copied
-    config = parse(size, heads=teacher.heads if same_heads else None)
-    if same_heads and not has_fixed_heads(size):
-        common.say(args, f"the student gets the teacher's {config.heads} attention heads")
-    return config.but(vocabulary=teacher.vocabulary, positions=teacher.positions, token_types=teacher.token_types,
-                      pad_id=teacher.pad_id, eps=teacher.eps, initial_std=args.init_std), None
-
-
 def read_teacher(path, plan, task):
     """The teacher with the head that the stages read, which it must have; without one where none is read."""
     for stage in plan:
-        if "logits" in stage.teacher_needs:
+        if stage.teacher_inside or "logits" in stage.teacher_needs:
             if stage.head == "task":
                 return hub.read(path, head=task.kind, labels=task.labels, require_head=True)
             return hub.read(path, head="masked-lm", require_head=True)
     return hub.read(path, head="none")
-
-
-def started(args, start, student, teachers):
-    """The student with the weights it begins with."""
-    source = hub.read(common.require_directory(args.start_from, "a model to start from")) if args.start_from else teachers[0]
-    return copied(student, source, start)
 
 
 def text(result):

@@ -9,6 +9,7 @@ from tinydistill.commands import common
 from tinydistill.commands.finetune import score
 from tinydistill.data import corpora, inputs, tokenizer as tokenizers
 from tinydistill.errors import WrongUsage
+from tinydistill.features import Needs
 from tinydistill.methods.stage import MASKED, MASKED_EVERYWHERE, TASK, TEXT
 from tinydistill.training.teacher_cache import open_or_build, require_cachable
 
@@ -47,6 +48,11 @@ class Rows:
             if given and not reads & needed:
                 raise WrongUsage(f"need a stage that reads {what} for {flag}; "
                                  f"the stages here read {', '.join(sorted(reads))}")
+
+    @property
+    def are_pairs(self):
+        """Whether each row is two texts."""
+        return self.args.pairs if self.task is None else getattr(self.splits["train"], "pairs", None) is not None
 
     def count(self, stage, recipe):
         """How many rows the stage reads: pairs are counted after packing."""
@@ -91,15 +97,19 @@ class Rows:
             return inputs.read_everywhere(batch) if stage.reads == MASKED_EVERYWHERE else batch
         return hide
 
-    def cached(self, stage, recipe, teacher, identity):
-        """The teacher, or what --cache-teacher kept of it for this stage."""
-        if not self.args.cache_teacher or not stage.teacher_needs.wanted:
+    def cached(self, stage, recipe, teacher, identity, student):
+        """The teacher, or what --cache-teacher kept of it for this stage; student: the configuration.
+
+        A student on its teacher's body reads of the cache what it would make of that body itself.
+        """
+        needs = stage.teacher_needs | getattr(student, "frozen_needs", Needs())
+        if not self.args.cache_teacher or not needs.wanted:
             return teacher
         require_cachable(stage)
         named = identity | {"rows": str(self), "tokenizer": tokenizers.fingerprint(self.tokenizer),
                             "max_length": recipe.max_length, "backend": self.args.backend}
         return open_or_build(f"{self.args.cache_teacher}/{stage.name}", teacher, self.batches(stage, recipe),
-                             stage.teacher_needs, named, dtype=self.args.cache_dtype, quiet=self.args.quiet,
+                             needs, named, length=getattr(student, "padded_length", None), dtype=self.args.cache_dtype, quiet=self.args.quiet,
                              say=lambda line: common.say(self.args, line))
 
     def unseen(self, plan, recipes):

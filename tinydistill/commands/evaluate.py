@@ -21,14 +21,14 @@ def arguments(parser):
 
 
 def run(args):
-    path = common.require_directory(args.model, "a model")
+    path = hub.located(args.model, "a model")
     tokenizer = tokenizers.load(path)
     task, splits = tasks.get(args.task).open(args.data)
     model = hub.read(path, head=task.kind, labels=task.labels, require_head=True)
     if args.split not in splits:
         raise WrongUsage(f"need a split that {task.name} has labels for ({', '.join(splits)}); got {args.split}")
     recipe = bert.finetune.recipes["laptop"]
-    recipe = recipe.but(max_length=args.max_length or min(recipe.max_length, model.config.positions))
+    recipe = recipe.but(max_length=args.max_length or min(recipe.max_length, model.config.longest))
     scores = score(task, common.placed(args, model), splits[args.split], tokenizer, recipe, args)
     return {"task": task.name, "model": args.model, "split": args.split, "examples": len(splits[args.split]), **scores}
 

@@ -1,10 +1,9 @@
 """`tinydistill finetune`: supervised training on a task."""
 
-from tinydistill import hub, tasks
+from tinydistill import architectures, hub, tasks
 from tinydistill.commands import common, grid
 from tinydistill.data import inputs, tokenizer as tokenizers
 from tinydistill.methods import bert
-from tinydistill.students.bert import Bert
 from tinydistill.training import evaluation
 from tinydistill.training.loop import Phase
 
@@ -30,13 +29,13 @@ def run(args):
 def finetune(args):
     """One run."""
     stage = bert.finetune
-    model_path = common.require_directory(args.model, "a model")
+    model_path = hub.located(args.model, "a model")
     tokenizer = tokenizers.load(model_path)
     task, splits = tasks.get(args.task).open(args.data)
     model = hub.read(model_path, head=task.kind, labels=task.labels, seed=args.seed)
-    recipe = common.recipe_of(args, stage, rows=len(splits["train"]), positions=model.config.positions)
+    recipe = common.recipe_of(args, stage, rows=len(splits["train"]), positions=model.config.longest)
     batches = inputs.labelled(splits["train"], tokenizer, recipe, args.seed)
-    model = common.placed(args, Bert(model.config, args.seed) if args.from_scratch else model)
+    model = common.placed(args, architectures.build(model.config, args.seed) if args.from_scratch else model)
     common.say(args, f"{model.config} on {len(splits['train']):,} examples of {task.name}, {recipe.steps:,} steps")
     model, (metrics,) = common.carry_out(
         args, {"task": task.name, "model": args.model, "model_sha256": hub.fingerprint(model_path), "data": args.data,

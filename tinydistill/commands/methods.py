@@ -1,8 +1,9 @@
 """`tinydistill methods`: what there is to distil by, stage by stage."""
 
+from dataclasses import asdict
+
 from tinydistill import methods
 from tinydistill.commands import common
-from tinydistill.methods.stage import Ramp
 
 HELP = "list the methods with their papers, stages, settings and recipes"
 
@@ -27,7 +28,7 @@ def _stage(stage):
 
 
 def _terms(terms):
-    return [{"weight": [weight.start, weight.end] if isinstance(weight, Ramp) else weight, "term": term.name,
+    return [{"weight": weight if isinstance(weight, (int, float)) else asdict(weight), "term": term.name,
              "convention": term.convention, "temperature": term.temperature} for weight, term in terms]
 
 

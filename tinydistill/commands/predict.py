@@ -11,8 +11,10 @@ from tinydistill.data.batches import Batches
 from tinydistill.errors import WrongUsage
 from tinydistill.training import evaluation
 
-HELP = "answer each line of standard input (two texts are parted by a TAB): classes, or the words behind [MASK]"
+HELP = ("answer each line of standard input (two texts are parted by a TAB): classes, the words behind [MASK], or a span "
+        "of the second text")
 SHOWN = 5                                           # candidates for a masked word
+LONGEST = 30                                        # tokens of an answer
 
 
 def arguments(parser):
@@ -22,7 +24,7 @@ def arguments(parser):
 
 
 def run(args):
-    path = common.require_directory(args.model, "a model")
+    path = hub.located(args.model, "a model")
     tokenizer = tokenizers.load(path)
     model = common.placed(args, hub.read(path, head="any"))
     if model.config.head == "none":
@@ -35,11 +37,13 @@ def run(args):
     firsts, tabs, seconds = zip(*(text.partition("\t") for text in texts))
     if any(tabs) and not all(tabs):
         raise WrongUsage(f"need a TAB in every line or in none; line {tabs.index('') + 1} has none")
-    most = min(args.max_length, model.config.positions)
+    most = min(args.max_length, model.config.longest)
     sequences, types = tokenizers.encode(tokenizer, firsts, most, seconds) if any(tabs) else (
         tokenizers.encode(tokenizer, firsts, most), None)
     special = tokenizers.special_ids(tokenizer)
-    answer = {"sequence": _sequence, "token": _tokens, "masked-lm": _masked}[model.config.head]
+    if model.config.head == "span" and not any(tabs):
+        raise WrongUsage("need a question, a TAB and the text that answers it in every line for a model of spans")
+    answer = {"sequence": _sequence, "token": _tokens, "masked-lm": _masked, "span": _span}[model.config.head]
     logits = evaluation.logits(model, Batches(sequences, 32, 0, token_types=types, pad_id=special.pad))
     return [{"text": text, **answer(model.config, tokenizer, special, ids, scores)}
             for text, ids, scores in zip(texts, sequences, logits)]
@@ -60,9 +64,22 @@ def _masked(config, tokenizer, special, ids, scores):
     p = evaluation.probabilities(scores)                                                # (n, V)
     best = {int(place): np.argsort(-p[place])[:SHOWN] for place in np.flatnonzero(ids == special.mask)}
     if not best:
-        raise WrongUsage("need a [MASK] in every line for a masked language model, as in: the [MASK] of a file")
+        mask = tokenizer.id_to_token(special.mask)
+        raise WrongUsage(f"need a {mask} in every line for a masked language model, as in: the {mask} of a file")
     return {"masks": [[{"token": tokenizer.id_to_token(int(i)), "probability": float(p[place, i])} for i in candidates]
                       for place, candidates in best.items()]}
+
+
+def _span(config, tokenizer, special, ids, scores):
+    """The tokens i to j of the second text for which start_i + end_j is largest, at most LONGEST of them."""
+    first = int(np.flatnonzero(ids == special.sep)[0]) + 1                              # behind the question
+    while ids[first] == special.sep:                # RoBERTa has two there
+        first += 1
+    start, end = scores[first:-1].T                                                     # (n,) each
+    places = np.arange(len(end)) - np.arange(len(end))[:, None]                         # [i, j]: j - i
+    sums = np.where((0 <= places) & (places < LONGEST), start[:, None] + end, -np.inf)
+    i, j = np.unravel_index(sums.argmax(), sums.shape)
+    return {"answer": tokenizer.decode(ids[first + i:first + j + 1].tolist()), "score": float(sums[j, i])}
 
 
 def text(result):
@@ -70,6 +87,8 @@ def text(result):
 
 
 def _line(row):
+    if "answer" in row:
+        return row["answer"]
     if "label" in row:
         return f"{row['label']}  {row['probabilities'][row['label']]:.3f}"
     if "tokens" in row:

@@ -1,10 +1,9 @@
-"""`tinydistill students`: the published sizes."""
+"""`tinydistill students`: the published sizes of every architecture."""
 
+from tinydistill import architectures
 from tinydistill.commands import common
-from tinydistill.students.bert import parameter_count
-from tinydistill.students.configs import PUBLISHED, parse
 
-HELP = "list the published sizes with parameter counts; any LxH or LxHxA works too"
+HELP = "list the published sizes with parameter counts; any LxH, and PREFIX-LxH of the others, works too"
 
 
 def arguments(parser):
@@ -12,10 +11,13 @@ def arguments(parser):
 
 
 def run(args):
-    return [{"student": name, "layers": c.layers, "hidden": c.hidden, "heads": c.heads, "feed_forward": c.feed_forward,
-             "vocabulary": c.vocabulary, "parameters": parameter_count(c)["total"], "paper": PUBLISHED[name][-1]}
-            for name in PUBLISHED for c in [parse(name)]]
+    return [{"student": name, "architecture": architectures.of(config).title, "layers": config.layers,
+             "hidden": config.hidden, "heads": config.heads, "feed_forward": config.feed_forward,
+             "vocabulary": config.vocabulary, "parameters": architectures.parameter_count(config)["total"],
+             "counted": counted, "counted_as_published": architectures.paper_count(name), "paper": paper}
+            for name, (config, paper, counted) in architectures.SIZES.items()]
 
 
 def text(result):
-    return common.table(result, ("student", "layers", "hidden", "heads", "feed_forward", "parameters", "paper"))
+    return common.table(result, ("student", "architecture", "layers", "hidden", "heads", "feed_forward", "parameters",
+                                 "counted_as_published", "counted", "paper"))

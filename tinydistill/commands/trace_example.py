@@ -82,7 +82,7 @@ def _batch(head):
     if head == "sequences":
         return replace(batch, labels=np.array([2, 0]))
     if head == "spans":
-        return batch
+        return replace(batch, labels=np.array([[1, 3], [0, 1]]))
     labels = np.full(B * T, IGNORED)
     labels[LABELLED] = IDS.ravel()[LABELLED]
     return replace(batch, labels=labels.reshape(B, T), positions=READ)
@@ -91,7 +91,7 @@ def _batch(head):
 def _features(side, fields, layers, width, head, seed):
     """(Features, {name: Tensor}) with these fields, on these layers."""
     K = width // A
-    logits = {"tokens": (len(READ), V), "sequences": (B, C), "spans": (B * T, 2), "none": ()}[head]
+    logits = {"tokens": (len(READ), V), "sequences": (B, C), "spans": (B, T, 2), "none": ()}[head]
     shapes = {"embeddings": (B, T, width), "hidden": (B, T, width), "scores": (B, A, T, T), "queries": (B, A, T, K),
               "keys": (B, A, T, K), "values": (B, A, T, K), "pooled": (B, width), "logits": logits,
               "next_sentence": (B, 2)}

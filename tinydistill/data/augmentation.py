@@ -8,6 +8,7 @@ import numpy as np
 from tinydistill.backend import to_host, xp_of
 from tinydistill.data.batches import Batches
 from tinydistill.data.tokenizer import encode_words, special_ids
+from tinydistill.errors import WrongUsage
 from tinydistill.features import Needs, Pass
 from tinydistill.tensor import no_grad
 
@@ -15,7 +16,12 @@ BATCH = 32
 
 
 def words(tokenizer, text):
-    """The words of a text as the tokenizer parts it before it cuts pieces: BERT's at spaces and around punctuation."""
+    """The words of a text as the tokenizer parts it before it cuts pieces: BERT's at spaces and around punctuation.
+
+    Raises: WrongUsage for RoBERTa's and XLM-R's, to whom the space is part of the word.
+    """
+    if any(kind in str(tokenizer.pre_tokenizer) for kind in ("ByteLevel", "Metaspace")):
+        raise WrongUsage("need a model with a BERT tokenizer to augment texts; got one whose words hold their spaces")
     normalised = tokenizer.normalizer.normalize_str(text) if tokenizer.normalizer else text
     return [word for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normalised)]
 
@@ -49,7 +55,7 @@ def tagger(model, tokenizer):
     special = special_ids(tokenizer)
 
     def tag(sentences):
-        ids, begins = encode_words(tokenizer, sentences, model.config.positions)
+        ids, begins = encode_words(tokenizer, sentences, model.config.longest)
         tags = [[""] * len(words) for words in sentences]
         for rows, batch in Batches(ids, BATCH, 0, pad_id=special.pad).once():
             best = _logits(model, batch).argmax(-1).reshape(batch.ids.shape)                    # (B, T)

@@ -7,7 +7,7 @@ import numpy as np
 from tinydistill.data import pairs
 from tinydistill.data.batches import Batches
 from tinydistill.data.masking import TINYBERT_RATE, frequency_weights, mask_by_frequency, mask_counted_official, mask_tokens
-from tinydistill.data.tokenizer import encode, special_ids
+from tinydistill.data.tokenizer import encode, pair_format, special_ids
 from tinydistill.errors import WrongUsage
 from tinydistill.features import IGNORED
 
@@ -23,7 +23,7 @@ def paired(documents, tokenizer, recipe, seed):
     special = special_ids(tokenizer)
     ids = [[tokenizer.encode(sentence, add_special_tokens=False).ids for sentence in sentences]
            for sentences in documents]
-    packed = pairs.pack(ids, special, recipe.max_length, seed=seed)
+    packed = pairs.pack(ids, special, recipe.max_length, seed=seed, join=pair_format(tokenizer))
     return Batches(packed.sequences, recipe.batch_size, seed, token_types=packed.token_types,
                    labels=1 - packed.is_next.astype(np.int64), pad_id=special.pad)
 
@@ -42,9 +42,14 @@ def masking(name, tokenizer, batches):
     """choose(ids, mask, rows, rate, seed, step) -> (corrupted ids, labels): a way to hide tokens, by name.
 
     "bert": each token for itself; "counted": BERT's published fixed count a row; "one": TinyBERT's, one token
-    a row whatever the rate; "frequency": DistilBERT's, rare tokens of `batches` more often. Equations: `data/masking.py`. Raises: WrongUsage for another name.
+    a row whatever the rate; "frequency": DistilBERT's, rare tokens of `batches` more often. Equations: `data/masking.py`.
+    Raises: WrongUsage for another name.
     """
-    special, size = special_ids(tokenizer), tokenizer.get_vocab_size()
+    return choosing(name, special_ids(tokenizer), tokenizer.get_vocab_size(), batches)
+
+
+def choosing(name, special, size, batches):
+    """The same for ids below `size` with these `SpecialIds`."""
     if name == "frequency":
         counts = np.bincount(np.concatenate(batches.sequences), minlength=size)
         weights = frequency_weights(counts, special)
@@ -76,3 +81,13 @@ def masked_once(batches, choose, rate, seed):
     """Every row of `batches` once, masked in one fixed way: a held-out set that is the same for every model."""
     for i, (_, batch) in enumerate(batches.once()):
         yield masked(batch, choose, rate, seed, i)
+
+
+def frequency_loss(batches, unseen, size):
+    """Mean of -log p(w) over the labels w of masked batches, with p the words' frequencies in `batches`, in nats.
+
+    p(w) = (1 + how often w is there) / (V + how many there are): what a model that reads no context comes to.
+    """
+    counts = 1 + np.bincount(np.concatenate(batches.sequences), minlength=size)
+    labels = np.concatenate([batch.labels[batch.labels != IGNORED] for batch in unseen])
+    return float(np.log(counts.sum()) - np.log(counts[labels]).mean())

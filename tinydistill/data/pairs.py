@@ -12,7 +12,7 @@ RANDOM_NEXT = 0.5
 
 
 class Pairs(NamedTuple):
-    """`[CLS] A [SEP] B [SEP]`: ids and token types, lists of (T,) int32, and whether B follows A, (N,) bool."""
+    """A and B in one sequence: ids and token types, lists of (T,) int32, and whether B follows A, (N,) bool."""
 
     sequences: list
     token_types: list
@@ -34,15 +34,16 @@ def documents(lines):
     return [document for document in found if document]
 
 
-def pack(documents, special, max_length=128, short=0.1, seed=0, epoch=0):
+def pack(documents, special, max_length=128, short=0.1, seed=0, epoch=0, join=None):
     """Every document as pairs: A a run of its sentences; B the next ones (is_next), or some of another document.
 
-    Sentences are collected until there are `max_length` - 3 tokens, or, in a share `short` of the documents, a number
-    from 2 to that. They are cut in A and B at random. With chance 1/2, and always where there is only one, B is
-    replaced: by sentences of another document (a longer one is likelier), from a random one on, as many as fill up; the
-    sentences that were B come again in the next pair. Tokens over the limit are lost one by one from the longer of the
-    two (B of equals), each at its front or its end by the toss of a coin.
-    Shapes: documents, lists of sentences, which are lists of ids; empty ones are left out. special a `SpecialIds`.
+    Sentences are collected until there are `max_length` tokens less the special ones, or, in a share `short` of the
+    documents, a number from 2 to that. They are cut in A and B at random. With chance 1/2, and always where there is
+    only one, B is replaced: by sentences of another document (a longer one is likelier), from a random one on, as many
+    as fill up; the sentences that were B come again in the next pair. Tokens over the limit are lost one by one from
+    the longer of the two (B of equals), each at its front or its end by the toss of a coin.
+    Shapes: documents, lists of sentences, which are lists of ids; empty ones are left out. special a `SpecialIds`, for
+    BERT's `[CLS] A [SEP] B [SEP]`; join(A, B) -> (ids, token types) another format (`tokenizer.pair_format`).
     The pairs of a document depend on (seed, epoch, its number) and on the documents alone.
     Raises: WrongUsage where there are fewer than two documents, or `max_length` has no room for two tokens.
     Source: Devlin et al. 2019, "BERT", appendix A.2; huawei-noah/Pretrained-Language-Model
@@ -51,17 +52,25 @@ def pack(documents, special, max_length=128, short=0.1, seed=0, epoch=0):
     """
     documents = [[sentence for sentence in document if len(sentence)] for document in documents]
     documents = [document for document in documents if document]
-    room = max_length - 3
+    join = join or (lambda a, b: _as_bert(a, b, special))
+    around = len(join([], [])[0])                                                       # special tokens of a row
+    room = max_length - around
     if len(documents) < 2:
         raise WrongUsage(f"need at least two documents, for sentences that do not follow; got {len(documents)}")
     if room < 2:
-        raise WrongUsage(f"need a maximum length with room for 3 special tokens and two sentences; got {max_length}")
+        raise WrongUsage(f"need a maximum length with room for {around} special tokens and two sentences; "
+                         f"got {max_length}")
     ends = np.cumsum([len(document) for document in documents])
     pairs = [pair for number in range(len(documents))
              for pair in _pairs(documents, number, ends, room, short, generator(seed, SITE, epoch, number))]
-    sequences = [[special.cls, *a, special.sep, *b, special.sep] for a, b, _ in pairs]
-    types = [np.repeat(np.array([0, 1], np.int32), (len(a) + 2, len(b) + 1)) for a, b, _ in pairs]
-    return Pairs([np.array(ids, np.int32) for ids in sequences], types, np.array([follows for _, _, follows in pairs]))
+    rows = [join(a, b) for a, b, _ in pairs]
+    return Pairs([ids for ids, _ in rows], [types for _, types in rows], np.array([follows for _, _, follows in pairs]))
+
+
+def _as_bert(a, b, special):
+    """(ids, token types) of `[CLS] A [SEP] B [SEP]`."""
+    ids = np.array([special.cls, *a, special.sep, *b, special.sep], np.int32)
+    return ids, np.repeat(np.array([0, 1], np.int32), (len(a) + 2, len(b) + 1))
 
 
 def _pairs(documents, number, ends, room, short, random):

@@ -1,4 +1,7 @@
-"""WordPiece: trained the same on every machine, read from any checkpoint, texts to ids.
+"""Texts to ids by WordPiece, byte-level BPE or Unigram: tokenizers read from any checkpoint, each in its own format.
+
+    BERT           [CLS] A [SEP]      [CLS] A [SEP] B [SEP]      token types 0 up to the first [SEP], 1 after it
+    RoBERTa, XLM-R <s> A </s>         <s> A </s></s> B </s>      token types 0
 
 The work is done by Hugging Face's `tokenizers`. Nothing here changes a tokenizer after it was loaded, so that any
 number of threads may encode with it.
@@ -14,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tinydistill.data.tokenizer_training import bert, train_bpe, train_wordpiece
+from tinydistill.data.unigram import train_unigram
 from tinydistill.errors import Problem, WrongUsage
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")              # ids 0 to 4, in BERT's order
+KINDS = {"wordpiece": train_wordpiece, "bpe": train_bpe, "unigram": train_unigram}     # BERT's, RoBERTa's, XLM-R's
 SPELLINGS = {"pad": ("[PAD]", "<pad>"), "unk": ("[UNK]", "<unk>"), "cls": ("[CLS]", "<s>"),
              "sep": ("[SEP]", "</s>"), "mask": ("[MASK]", "<mask>")}  # BERT's, RoBERTa's
 
@@ -24,68 +29,11 @@ SPELLINGS = {"pad": ("[PAD]", "<pad>"), "unk": ("[UNK]", "<unk>"), "cls": ("[CLS
 MODELS = {"WordPiece", "BPE", "Unigram", "WordLevel"}
 PARTS = {"Sequence", "BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Strip",
          "StripAccents", "BertPreTokenizer", "ByteLevel", "Metaspace", "Whitespace", "WhitespaceSplit", "Punctuation",
-         "Digits", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "WordPiece", "BPEDecoder", "Fuse"}
+         "Digits", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "WordPiece", "BPEDecoder", "Fuse",
+         "Replace"}
+EXPRESSIONS = {" {2,}"}                                               # where SentencePiece's files were converted
 LARGEST_FILE = 64 << 20                                               # bytes; XLM-R's 250,002 pieces take 17 MB
 LARGEST_ID = 1 << 24
-
-
-# ---------------------------------------------------------------- training
-
-def train_wordpiece(texts, vocabulary_size, lowercase=True):
-    """A BERT tokenizer whose pieces are learned from `texts`: the same vocabulary in every process.
-
-    Ids: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4, single characters, then merged pieces by rank. Of the characters,
-    the most frequent stay: a tenth of the vocabulary's size, but 40 to 1,000; words with a rarer one become [UNK].
-    A small corpus may give fewer pieces than asked for: `tokenizer.get_vocab_size()` knows.
-    Raises: WrongUsage where the texts hold no word, or the characters alone need more than `vocabulary_size`.
-    Source: the most frequent pair is merged first, as in Sennrich et al. 2016, "Neural Machine Translation of Rare
-    Words with Subword Units", section 3.2 (Schuster and Nakajima 2012, whose idea WordPiece is, merge the pair that
-    gains the most likelihood). The library's trainer does that, but two things in it hang on the order of a hash map:
-    which of the rarest characters stay, and the numbers of the `##x`, which break ties between equally frequent pairs.
-    So both are fixed before it starts.
-    """
-    from tokenizers import trainers
-
-    start = _bert({token: i for i, token in enumerate(SPECIAL)}, lowercase)
-    words = Counter()
-    for text in texts:
-        normalised = start.normalizer.normalize_str(text)
-        words.update(word for word, _ in start.pre_tokenizer.pre_tokenize_str(normalised))
-    if not words:
-        raise WrongUsage("need texts with at least one word to train a tokenizer; got none")
-    characters = Counter()
-    for word, count in words.items():
-        for character in word:
-            characters[character] += count
-    by_frequency = sorted(characters, key=lambda c: (-characters[c], c))
-    alphabet = sorted(by_frequency[:min(1000, max(40, vocabulary_size // 10))])
-    continuing = {character for word in words for character in word[1:]}
-    first = [*SPECIAL, *alphabet, *("##" + c for c in alphabet if c in continuing)]
-    if len(first) > vocabulary_size:
-        raise WrongUsage(f"need a vocabulary of at least {len(first)} for the special tokens and single characters "
-                         f"of these texts; got {vocabulary_size}")
-
-    kept = set(alphabet)
-    repeated = (" ".join([word] * count) for word, count in words.items() if kept.issuperset(word))
-    start.train_from_iterator(repeated, trainers.WordPieceTrainer(
-        vocab_size=vocabulary_size, min_frequency=2, special_tokens=first, initial_alphabet=alphabet,
-        limit_alphabet=len(alphabet), show_progress=False))
-    return _bert(start.get_vocab(), lowercase)
-
-
-def _bert(vocabulary, lowercase):
-    """BERT's tokenizer around a vocabulary {piece: id}: `[CLS] A [SEP]`, `[CLS] A [SEP] B [SEP]` with token types."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[(token, vocabulary[token]) for token in ("[CLS]", "[SEP]")])
-    tokenizer.add_special_tokens([token for token in SPECIAL if token in vocabulary])
-    return tokenizer
 
 
 # ---------------------------------------------------------------- files
@@ -146,7 +94,7 @@ def _from_vocabulary(directory):
             raise ValueError(f"the piece {Counter(pieces).most_common(1)[0][0]!r} stands there twice")
         if not {"[UNK]", "[CLS]", "[SEP]"} <= set(pieces):
             raise ValueError(f"no line of it is {sorted({'[UNK]', '[CLS]', '[SEP]'} - set(pieces))[0]}")
-        return _bert({piece: i for i, piece in enumerate(pieces)}, lowercase)
+        return bert({piece: i for i, piece in enumerate(pieces)}, lowercase)
 
 
 def _read(path):
@@ -160,7 +108,7 @@ def _read(path):
 def _strange(part):
     """What stands in this part of a tokenizer.json (a tree of dicts and lists) and is not allowed there."""
     if isinstance(part, dict):
-        if "Regex" in part:
+        if "Regex" in part and part["Regex"] not in EXPRESSIONS:
             yield "a regular expression"
         if "type" in part and part["type"] not in PARTS:
             yield f"a part of type {part['type']}"
@@ -195,21 +143,55 @@ class SpecialIds:
 
 
 def special_ids(tokenizer):
-    """Where [PAD], [UNK], [CLS], [SEP], [MASK] are (RoBERTa writes <pad>, <unk>, <s>, </s>, <mask>)."""
-    found = {}
+    """Where [PAD], [UNK], [CLS], [SEP], [MASK] are (RoBERTa writes <pad>, <unk>, <s>, </s>, <mask>).
+
+    Of two spellings the one counts that the file marks as special.
+    """
+    found = _spelled(tokenizer)
     for name, spellings in SPELLINGS.items():
-        found[name] = next((i for i in map(tokenizer.token_to_id, spellings) if i is not None), None)
-        if found[name] is None:
+        if name not in found:
             raise Problem(f"need a tokenizer with the special token {' or '.join(spellings)}; "
                           f"its {tokenizer.get_vocab_size()} pieces hold neither")
-    return SpecialIds(**found)
+    return SpecialIds(**{name: tokenizer.token_to_id(token) for name, token in found.items()})
+
+
+def _spelled(tokenizer):
+    """{"pad": "<pad>", ...} of the special tokens that the tokenizer has."""
+    marked = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    found = {}
+    for name, spellings in SPELLINGS.items():
+        there = [token for token in spellings if tokenizer.token_to_id(token) is not None]
+        if there:
+            found[name] = min(there, key=lambda token: token not in marked)
+    return found
+
+
+def settings(tokenizer, longest):
+    """What tokenizer_config.json has to say beside tokenizer.json, for transformers to encode as we do: a dict.
+
+    longest: how many tokens a sequence of the model may have. A tokenizer that is none of BERT's opens as
+    PreTrainedTokenizerFast, which takes tokenizer.json as it stands: the classes of RoBERTa and XLM-R build normaliser
+    and frame anew. Where pairs have one token type, none is handed to the model.
+    """
+    normalizer = json.loads(tokenizer.to_str())["normalizer"] or {}
+    is_bert = normalizer.get("type") == "BertNormalizer"
+    found = {f"{name}_token": token for name, token in _spelled(tokenizer).items()}
+    if found.get("cls_token") == "<s>" and found.get("sep_token") == "</s>":
+        found |= {"bos_token": "<s>", "eos_token": "</s>"}
+    if not any(token_type for _, token_type, _ in _frame(tokenizer, 2)):
+        found["model_input_names"] = ["input_ids", "attention_mask"]
+    if is_bert:
+        found |= {"do_lower_case": normalizer["lowercase"], "strip_accents": normalizer["strip_accents"],
+                  "tokenize_chinese_chars": normalizer["handle_chinese_chars"]}
+    return {"tokenizer_class": "BertTokenizer" if is_bert else "PreTrainedTokenizerFast",
+            "model_max_length": longest, **found}
 
 
 def encode(tokenizer, texts, max_length, pairs=None):
-    """The ids (int32) of each text: `[CLS] A [SEP]`, at most `max_length` with the special tokens.
+    """The ids (int32) of each text in the tokenizer's own format, at most `max_length` with the special tokens.
 
-    With `pairs`, the second text of each row: the ids of `[CLS] A [SEP] B [SEP]` and their token types (0 up to the
-    first [SEP], 1 after it), two lists. A row that is too long loses tokens at the end of A or B, always the longer.
+    With `pairs`, the second text of each row: the ids of both and their token types, two lists. A row that is too long
+    loses tokens at the end of A or B, always the longer.
     Raises: WrongUsage where `max_length` leaves no room for text, or the number of pairs differs.
     Source: `_truncate_seq_pair` of google-research/bert run_classifier.py: of two equally long texts, B is cut.
     (The library's own truncation cuts A there, and takes quadratic time on long pairs.)
@@ -230,19 +212,25 @@ def encode(tokenizer, texts, max_length, pairs=None):
     return [ids for ids, _ in rows], [token_types for _, token_types in rows]
 
 
+def pair_format(tokenizer):
+    """join(A, B) -> (ids, token types) of two lists of ids, as the tokenizer itself joins two texts."""
+    frame = _frame(tokenizer, 2)
+    return lambda first, second: _framed(frame, first, second)
+
+
 def encode_words(tokenizer, sentences, max_length):
     """The ids of sentences that are lists of words, and which word begins where: two lists of (T,) int32.
 
-    `[CLS] A [SEP]`, at most `max_length` with the special tokens: pieces at the end are lost. The second list has the
-    number of a word at the first of its pieces, -1 at further pieces and special tokens. Each word is cut for itself;
-    one of which the tokenizer leaves nothing (a lone joiner or control character) is [UNK].
+    At most `max_length` with the special tokens: pieces at the end are lost. The second list has the number of a word
+    at the first of its pieces, -1 at further pieces and special tokens. Each word is cut for itself, as behind a space,
+    which to BPE is part of it; one of which the tokenizer leaves nothing (a lone joiner or control character) is [UNK].
     Raises: WrongUsage where `max_length` leaves no room for text.
     """
     frame = _frame(tokenizer, 1)
     room = _room(frame, max_length, 1)
     unknown, distinct = [special_ids(tokenizer).unk], list(dict.fromkeys(itertools.chain.from_iterable(sentences)))
-    pieces = {word: found.ids or unknown
-              for word, found in zip(distinct, tokenizer.encode_batch(distinct, add_special_tokens=False))}
+    spaced = tokenizer.encode_batch([" " + word for word in distinct], add_special_tokens=False)
+    pieces = {word: found.ids or unknown for word, found in zip(distinct, spaced)}
     outside = [(text, token_type, [-1] * len(tokens)) for text, token_type, tokens in frame]
     rows = []
     for words in sentences:

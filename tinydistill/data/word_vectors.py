@@ -9,13 +9,28 @@ class WordVectors:
     """Words and their vectors (V, D); a word that comes twice keeps its first vector."""
 
     def __init__(self, words, vectors):
-        self.words, self.place = list(words), {}
+        self.words, self.place, self.vectors = list(words), {}, vectors
         for i, word in enumerate(self.words):
             self.place.setdefault(word, i)
         length = np.sqrt((vectors * vectors).sum(1, keepdims=True))
         self.unit = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)            # (V, D)
         self.usable = (length > 0).ravel()
         self.usable[[i for i, word in enumerate(self.words) if self.place[word] != i]] = False
+
+    def table(self, tokenizer, rows, width):
+        """The vector of each of a tokenizer's words, (rows, width), and NaN for a piece that is no known word.
+
+        A piece is the word that it spells; one that goes on a word (`##ing`) or is special is none.
+        Raises: WrongUsage where the vectors have another width.
+        """
+        if self.vectors.shape[1] != width:
+            raise WrongUsage(f"need word vectors of {width} numbers, as the student's words have; "
+                             f"these have {self.vectors.shape[1]}")
+        found = np.full((rows, width), np.nan, np.float32)
+        for piece, number in tokenizer.get_vocab().items():
+            if piece in self.place:
+                found[number] = self.vectors[self.place[piece]]
+        return found
 
     def neighbours(self, word, count):
         """The `count` other words whose vectors make the smallest angle with that of `word`, the nearest first.

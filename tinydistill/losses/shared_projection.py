@@ -1,5 +1,6 @@
 """Shared projections (Zhao et al. 2019): the weights of student and teacher beside each other, not what they compute.
 
+    L_MLM                                           of both, the teacher's in words of two vocabularies
     L_d = sum_W || U W^T V - W^S ||^2               the teacher's weights, projected down to the student's size
     L_u = sum_W || W^T - U' W^S V' ||^2             the student's weights, projected up to the teacher's
 
@@ -9,11 +10,38 @@ width), V and U' (teacher width, student width). Sum by sum: `reference/shared_p
 and the formulas are unverified, written from memory of the paper. So is how they meet a weight that is not width x
 width, where we take: an axis on which the two models agree (a vocabulary, the 1 of a vector) is left alone, so that a
 vector uses one side; an axis k times as wide as the model (feed-forward: 4) is projected in k blocks by the same map.
+
+The teacher learns beside the student, so that its features and the batch have a part of its own, `mixed`, and its
+weights come with the student's in `weights`: `compress/shared_projection.py`.
 """
 
 from tinydistill import ops
+from tinydistill.losses.hard_labels import CONVENTIONS, label_loss, labelled
 from tinydistill.losses.term import Term
 from tinydistill.tensor import Tensor
+
+
+def mixed_label_loss(student, teacher, batch, divisor):
+    """The teacher's masked language model, each place in the vocabulary by which its word was cut.
+
+    Equation: -1/divisor sum_n log softmax(logits_n)[label_n] over the labels n of the batch's `mixed` rows, in nats; each
+    softmax is over the label's vocabulary, the logits of the other being -inf; the divisor is their number in the global
+    batch. Shapes: logits (N, rows of both vocabularies) at the positions of the mixed rows.
+    A model by itself, without a `mixed` part, is its own teacher. Gradient: softmax - onehot over the divisor, for the
+    logits of the teacher, which this loss trains. Source: Zhao et al. 2019; US patent 11,797,862, claim 8: two separate
+    softmax layers. No published code.
+
+    >>> import numpy as np; from tinydistill import Tensor; from tinydistill.features import Batch, Features
+    >>> logits = Tensor(np.array([[0.0, 0.0, 0.0, -np.inf], [-np.inf, -np.inf, 0.0, 0.0]]))     # vocabularies 0 1 2, 2 3
+    >>> batch = Batch(ids=np.zeros((1, 2), int), mask=np.ones((1, 2), bool), labels=np.array([[1, 3]]))
+    >>> round(mixed_label_loss(Features("two tokens", 0, None, logits=logits), None, batch, 2).item(), 6)   # log(6) / 2
+    0.89588
+    """
+    return label_loss(_mixed(student), None, _mixed(batch), divisor)
+
+
+def _mixed(part):
+    return getattr(part, "mixed", part)
 
 
 def down_projection_loss(student_weights, teacher_weights, u, v, divisor=1.0):
@@ -111,12 +139,22 @@ def _check_blocks(axis, length, old, wanted, new):
                          f"leave this weight out")
 
 
+def _teacher(term, student, teacher, batch, divisor, projections):
+    return mixed_label_loss(student, teacher, batch, divisor)
+
+
+def _labels(term, batch):
+    return labelled(_mixed(batch))
+
+
 def _down(term, student, teacher, batch, divisor, projections):
+    student, teacher = getattr(student, "weights", (student, teacher))
     u, v = _maps(term, projections)
     return down_projection_loss(student, teacher, ops.transpose(u, axes=(1, 0)), v, divisor / len(batch))
 
 
 def _up(term, student, teacher, batch, divisor, projections):
+    student, teacher = getattr(student, "weights", (student, teacher))
     u, v = _maps(term, projections)
     return up_projection_loss(student, teacher, u, ops.transpose(v, axes=(1, 0)), divisor / len(batch))
 
@@ -132,6 +170,8 @@ def _count(term, batch):
 
 
 UNVERIFIED = "unverified: the formula is from memory, and no code was published"
+mixed = Term("shared_projection.mixed_masked_lm", _teacher, _labels, ("logits",), paper="Zhao et al. 2019",
+             equation="section on mixed vocabularies", conventions=CONVENTIONS)
 down = Term("shared_projection.down", _down, _count, paper="Zhao et al. 2019", equation="eq. of L_d", notes=UNVERIFIED,
             projection=("shared_projection.U_down", "shared_projection.V_down"), reads_parameters=True)
 up = Term("shared_projection.up", _up, _count, paper="Zhao et al. 2019", equation="eq. of L_u", notes=UNVERIFIED,

@@ -1,6 +1,7 @@
 """Recipe, Stage, Method: what a paper's training is, as data."""
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Callable
 
 from tinydistill.errors import WrongUsage
@@ -59,11 +60,36 @@ class Ramp:
 
 
 @dataclass(frozen=True)
+class Late:
+    """A weight that is 0 at a stage's first step."""
+
+    weight: float
+
+    def at(self, step, steps):
+        return self.weight if step else 0.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """A weight that is `whole` over the number of the student's layers, known when a stage is bound to models.
+
+    late: 0 at the stage's first step.
+    """
+
+    whole: float
+    late: bool = False
+
+    def of(self, layers):
+        return Late(self.whole / layers) if self.late else self.whole / layers
+
+
+@dataclass(frozen=True)
 class Stage:
     """One phase of training: the weighted terms of its objective, what it reads, and its recipes by name.
 
-    terms: (weight, Term) each, a weight is a number or a Ramp; official: the same as published code has them, where
-    that is more than another Convention of each term. layer_map(M, L): the pairs of layers that terms of layers compare.
+    terms: (weight, Term) each, a weight is a number, a Ramp, Late or a Share; official: the same as published code has
+    them, where that is more than another Convention of each term. layer_map(M, L): the pairs of layers that terms of
+    layers compare.
     reads: rows of text, masked text (the head reads masked places, or every real one), or a task's examples.
     head: what the student's logits come from: "none", "masked-lm", "pretraining", or "task", the task's own head.
     masking, official_masking: which tokens are hidden where masked text is read, and which in published code: names of
@@ -71,6 +97,17 @@ class Stage:
     each_layer: "alone": the stage is done once for each pair of layers, with this pair; "up to": with it and all before.
     recipes: "paper" is what the paper states, "official" what published code does, "laptop" a size at which the same
     objective can be watched on two cores.
+
+    What a method does besides to the model that it trains; None is as usual, `config` is that model's:
+    trains(name, config): whether a parameter of the model is trained. The others get no gradient and no update.
+    official_trains: the same in published code, where that is something else.
+    rates(step, steps, config) -> function of a parameter's name: the factor of its learning rate at this step. A stage
+    that is done once for each pair of layers tells it `layer=` besides, the student's last one of them.
+    decisions(step, steps, seed, config) -> `Pass.decisions` of this step: the same for every shard.
+    drops, official_drops: whether units drop out of the student, here and in published code.
+    before(student, teacher) -> the model that the stage trains; after(model) -> the student that comes out of it. The
+    names and shapes of what they build follow from those of what they get, never from its values.
+    teacher_inside: whether the teacher, with the head that the stage has, is part of that model.
     """
 
     name: str
@@ -84,6 +121,15 @@ class Stage:
     masking: str = "bert"
     official_masking: str = "bert"
     official_reads: str = ""
+    trains: Callable | None = None
+    official_trains: Callable | None = None
+    rates: Callable | None = None
+    decisions: Callable | None = None
+    drops: bool = True
+    official_drops: bool = True
+    before: Callable | None = None
+    after: Callable | None = None
+    teacher_inside: bool = False
 
     def __post_init__(self):
         for name, allowed in (("reads", READS), ("head", HEADS), ("each_layer", EACH_LAYER)):
@@ -100,7 +146,16 @@ class Stage:
 
     def weights(self, step, steps):
         """The weight of every term at this step of so many."""
-        return [w.at(step, steps) if isinstance(w, Ramp) else w for w, _ in self.terms]
+        return [w.at(step, steps) if isinstance(w, (Ramp, Late)) else w for w, _ in self.terms]
+
+    def trained(self, parameters, config):
+        """Those of {name: Tensor}, a model's parameters, that are trained."""
+        return {name: p for name, p in parameters.items() if self.trains is None or self.trains(name, config)}
+
+    def factors(self, step, steps, names, config):
+        """{name: factor of its learning rate} at this step of so many."""
+        rate = self.rates(step, steps, config) if self.rates else None
+        return {name: rate(name) if rate else 1.0 for name in names}
 
     def under(self, convention):
         """The stage with every term under the convention; a term that has it not stays under the paper's."""
@@ -108,17 +163,23 @@ class Stage:
         terms = self.official if official and self.official else tuple(
             (weight, term.under(convention) if convention in term.conventions else term) for weight, term in self.terms)
         return replace(self, terms=terms, masking=self.official_masking if official else self.masking,
-                       reads=self.official_reads or self.reads if official else self.reads)
+                       reads=self.official_reads or self.reads if official else self.reads,
+                       trains=self.official_trains or self.trains if official else self.trains,
+                       drops=self.official_drops if official else self.drops)
 
     def bound(self, student_layers, teacher_layers):
         """The stages that this one is for models of so many layers: terms of layers on the map's pairs."""
+        stage = replace(self, terms=tuple((weight.of(student_layers) if isinstance(weight, Share) else weight, term)
+                                          for weight, term in self.terms))
         if self.layer_map is None:
-            return (self,)
+            return (stage,)
         pairs = self.layer_map(student_layers, teacher_layers)
         if not self.each_layer:
-            return (self.on(pairs),)
+            return (stage.on(pairs),)
         parts = [pairs[i:i + 1] if self.each_layer == "alone" else pairs[:i + 1] for i in range(len(pairs))]
-        return tuple(replace(self.on(part), name=f"{self.name} {i + 1}") for i, part in enumerate(parts))
+        return tuple(replace(stage.on(part), name=f"{self.name} {i + 1}",
+                             rates=self.rates and partial(self.rates, layer=part[-1][0]))
+                     for i, part in enumerate(parts))
 
     def on(self, pairs):
         return replace(self, terms=tuple((weight, term.on(pairs)) for weight, term in self.terms))
@@ -169,6 +230,18 @@ class Method:
     def plan(self, student, teacher, *, task=None, convention="paper", **settings):
         """The stages for two configurations under a convention: what a run goes through."""
         stages = self.stages(task, **settings)
+        for stage in stages:
+            self.require(stage.under(convention), student, teacher)
         self.check(student, teacher, **self.settings | settings)
         return tuple(bound for stage in stages
                      for bound in stage.under(convention).bound(student.layers, teacher.layers))
+
+    def require(self, stage, student, teacher):
+        """Raises: WrongUsage where the architecture of one of the two cannot have what a stage reads."""
+        for who, config, needs in (("student", student, stage.student_needs), ("teacher", teacher, stage.teacher_needs)):
+            missing = sorted({name for name, _ in needs.wanted} - set(config.features))
+            if missing:
+                raise WrongUsage(f"{self.name} reads {', '.join(missing)} of its {who}, which {config} cannot have: "
+                                 f"it has {', '.join(config.features)}")
+        if stage.head not in ("none", "task", *student.heads_known):
+            raise WrongUsage(f"{self.name} needs a student with a {stage.head} head, which {student} cannot have")

@@ -1,7 +1,8 @@
-"""How a student's weights begin: drawn, or copied from layers of a teacher of its width.
+"""How a student's weights begin: drawn, or copied from a teacher of its width: some of its layers, or all but these.
 
-Embeddings and pooler are copied too. Of the heads only the bias of a masked-lm decoder is, whose matrix is the word
-embeddings: its transform and every classifier begin fresh (DistilBERT's script without --vocab_transform; BERT-PKD).
+With layers embeddings and pooler are copied too. Of the heads only the bias of a masked-lm decoder is, whose matrix is
+the word embeddings: its transform and every classifier begin fresh (DistilBERT's script without --vocab_transform;
+BERT-PKD). All but the layers is MobileBERT's start, heads included.
 """
 
 from tinydistill.errors import WrongUsage
@@ -36,7 +37,9 @@ def spread(student_layers, teacher_layers):
 
 
 DECODER_BIAS = "head.bias"                           # of a masked-lm head, one number a word piece
-STARTS = {"random": None, "first-layers": first, "alternate-layers": alternate, "spread-layers": spread}
+OUTSIDE_ENCODER = "outside-encoder"
+STARTS = {"random": None, "first-layers": first, "alternate-layers": alternate, "spread-layers": spread,
+          OUTSIDE_ENCODER: None}
 
 
 def copied(student, teacher, name):
@@ -44,21 +47,51 @@ def copied(student, teacher, name):
 
     Raises: WrongUsage where the two are not of one width, or the student is deeper.
     """
-    choose = STARTS[name]
-    if choose is None:
+    if name == "random":
         return student
-    ours, theirs = student.config, teacher.config
-    if (ours.hidden, ours.feed_forward, ours.heads) != (theirs.hidden, theirs.feed_forward, theirs.heads) \
-            or ours.layers > theirs.layers:
-        raise WrongUsage(f"--start {name} copies layers and needs a teacher of the student's width and heads, at least as "
-                         f"deep: student {ours.layers}x{ours.hidden}x{ours.heads}, "
-                         f"teacher {theirs.layers}x{theirs.hidden}x{theirs.heads}; or say --start random")
-    chosen, arrays, from_teacher = choose(ours.layers, theirs.layers), student.arrays(), teacher.arrays()
-    for own in arrays:
-        source = own if not own.startswith("head.") or own == DECODER_BIAS else ""
+    if reason := why_not(student.config, teacher.config, name):
+        raise WrongUsage(f"{reason}; or say --start random")
+    sources = _outside_encoder(student, teacher) if name == OUTSIDE_ENCODER else _layers(student, teacher, name)
+    arrays, from_teacher = student.arrays(), teacher.arrays()
+    return student.load(arrays | {own: from_teacher[source] for own, source in sources.items()
+                                  if source in from_teacher and from_teacher[source].shape == arrays[own].shape})
+
+
+def why_not(student, teacher, name):
+    """Why a student of this configuration cannot begin so, in one line; nothing where it can."""
+    if name == OUTSIDE_ENCODER and student.hidden != teacher.hidden:
+        return (f"--start {name} copies embeddings and heads and needs a teacher of the student's width: "
+                f"student {student.hidden}, teacher {teacher.hidden}")
+    if STARTS[name] and student.layer_kind != teacher.layer_kind:
+        return (f"--start {name} copies layers and needs a teacher with the student's kind of them: "
+                f"student {student.layer_kind}, teacher {teacher.layer_kind}")
+    if STARTS[name] and ((student.hidden, student.feed_forward, student.heads) !=
+                         (teacher.hidden, teacher.feed_forward, teacher.heads) or student.layers > teacher.layers):
+        return (f"--start {name} copies layers and needs a teacher of the student's width and heads, at least as deep: "
+                f"student {student.layers}x{student.hidden}x{student.heads}, "
+                f"teacher {teacher.layers}x{teacher.hidden}x{teacher.heads}")
+    return ""
+
+
+def _outside_encoder(student, teacher):
+    """{name: the teacher's name}: whatever is in no layer, if both have it.
+
+    But the norm of the embeddings where the two have different ones: in the published code of MobileBERT they have
+    different names, so that the student's begins as the identity.
+    Source: google-research/google-research mobilebert/run_pretraining.py.
+    """
+    kept = () if type(student.embeddings.norm) is type(teacher.embeddings.norm) else ("embeddings.norm.",)
+    return {name: name for name in student.named_parameters() if not name.startswith(("layers.", *kept))}
+
+
+def _layers(student, teacher, name):
+    """{name: the teacher's name} of embeddings, pooler and the layers that this start chooses."""
+    choose, ours, theirs = STARTS[name], student.config, teacher.config
+    chosen, sources = choose(ours.layers, theirs.layers), {}
+    for own in student.named_parameters():
         if own.startswith("layers."):
             _, m, rest = own.split(".", 2)
-            source = f"layers.{chosen[int(m)]}.{rest}"
-        if source in from_teacher and from_teacher[source].shape == arrays[own].shape:
-            arrays[own] = from_teacher[source]
-    return student.load(arrays)
+            sources[own] = f"layers.{chosen[int(m)]}.{rest}"
+        elif not own.startswith("head.") or own == DECODER_BIAS:
+            sources[own] = own
+    return sources

@@ -8,14 +8,16 @@ from tinydistill.nn.module import Module
 class SelfAttention(Module):
     """heads = attention(x Wq, x Wk, x Wv); output = concatenated heads Wo. Shapes: x (B, T, D), per head (B, A, T, K).
 
-    In two halves, so that a loss that reads queries, keys and values can stop after the first.
+    In two halves, so that a loss that reads queries, keys and values can stop after the first. size: that of a head, K;
+    None: the heads share the width, D = A*K.
     """
 
-    def __init__(self, width, heads, attention_dropout):
-        self.query = Linear(width, width)
-        self.key = Linear(width, width)
-        self.value = Linear(width, width)
-        self.output = Linear(width, width)
+    def __init__(self, width, heads, attention_dropout, size=None):
+        together = width if size is None else heads * size
+        self.query = Linear(width, together)
+        self.key = Linear(width, together)
+        self.value = Linear(width, together)
+        self.output = Linear(together, width)
         self.dropout = Dropout(attention_dropout)
         self.heads = heads
 
@@ -28,5 +30,9 @@ class SelfAttention(Module):
         """(B, A, T, K) three times -> (B, T, D). mask broadcasts against (B, A, T, T), True where a key may be seen."""
         B, A, T, K = queries.shape
         bits = self.dropout.bits((B, A, T, T), run, queries.array)
-        context = ops.attention(queries, keys, values, mask=mask, bits=bits, rate=self.dropout.rate)
+        return self.join(ops.attention(queries, keys, values, mask=mask, bits=bits, rate=self.dropout.rate))
+
+    def join(self, context):
+        """What the heads have read, put together: (B, A, T, K) -> (B, T, D)."""
+        B, A, T, K = context.shape
         return self.output(context.transpose(0, 2, 1, 3).reshape(B, T, A * K))          # (B, T, D)

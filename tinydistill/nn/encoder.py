@@ -1,28 +1,28 @@
 """One Transformer layer, post-norm as in BERT:  h = LN(x + attention(x));  y = LN(h + feed_forward(h))."""
 
-from tinydistill import ops
 from tinydistill.nn.attention import SelfAttention
-from tinydistill.nn.layers import Dropout, LayerNorm, Linear
+from tinydistill.nn.layers import Dropout, LayerNorm, Linear, activated
 from tinydistill.nn.module import Module
 
 
 class FeedForward(Module):
-    """gelu(x W1 + b1) W2 + b2. Shapes: D -> F -> D."""
+    """act(x W1 + b1) W2 + b2. Shapes: D -> F -> D."""
 
-    def __init__(self, width, inner_width):
+    def __init__(self, width, inner_width, activation="gelu"):
         self.inner = Linear(width, inner_width)
         self.outer = Linear(inner_width, width)
+        self.activation = activation                # the name of an op
 
     def __call__(self, x):
-        return self.outer(ops.bias_gelu(ops.linear(x, self.inner.weight, None), self.inner.bias))
+        return self.outer(activated(self.inner, x, self.activation))
 
 
 class EncoderLayer(Module):
-    def __init__(self, width, heads, inner_width, eps, dropout, attention_dropout):
+    def __init__(self, width, heads, inner_width, eps, dropout, attention_dropout, activation="gelu"):
         self.attention = SelfAttention(width, heads, attention_dropout)
         self.attention_dropout = Dropout(dropout)
         self.attention_norm = LayerNorm(width, eps)
-        self.feed_forward = FeedForward(width, inner_width)
+        self.feed_forward = FeedForward(width, inner_width, activation)
         self.feed_forward_dropout = Dropout(dropout)
         self.feed_forward_norm = LayerNorm(width, eps)
 

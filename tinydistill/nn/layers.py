@@ -22,6 +22,10 @@ class Linear(Module):
     def __call__(self, x):
         return ops.linear(x, self.weight, self.bias)
 
+    def product(self, x):
+        """x W^T: without the bias."""
+        return ops.linear(x, self.weight, None)
+
 
 class GroupedLinear(Linear):
     """The same in groups: outputs of a group read the inputs of that group alone, as a 1x1 convolution in groups does.
@@ -35,6 +39,16 @@ class GroupedLinear(Linear):
 
     def __call__(self, x):
         return ops.grouped_linear(x, self.weight, self.bias, groups=self.groups)
+
+    def product(self, x):
+        return ops.grouped_linear(x, self.weight, None, groups=self.groups)
+
+
+def activated(linear, x, activation):
+    """act(x W^T + b), act by the name of its op; GELU takes the bias in the same pass."""
+    if activation == "gelu":
+        return ops.bias_gelu(linear.product(x), linear.bias)
+    return getattr(ops, activation)(linear(x))
 
 
 class LayerNorm(Module):

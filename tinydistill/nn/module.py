@@ -4,6 +4,7 @@ import numpy as np
 
 from tinydistill.backend import asarray, generator, stream, to_host
 from tinydistill.errors import Problem
+from tinydistill.nn.initial import normal
 from tinydistill.tensor import Tensor
 
 
@@ -29,14 +30,14 @@ class Module:
     def parameters(self):
         return list(self.named_parameters().values())
 
-    def initialise(self, seed, std, prefixes=("",)):
+    def initialise(self, seed, std, prefixes=("",), draw=normal):
         """Draw every matrix from N(0, std^2), each by its own name; vectors keep what they were made with.
 
-        prefixes: only matrices whose names begin with one of these.
+        prefixes: only matrices whose names begin with one of these. draw: another distribution, of `nn.initial`.
         """
         for name, parameter in self.named_parameters().items():
             if parameter.ndim >= 2 and name.startswith(tuple(prefixes)):
-                drawn = generator(seed, stream(name)).standard_normal(parameter.shape) * std
+                drawn = draw(generator(seed, stream(name)), parameter.shape) * std
                 parameter.array = drawn.astype(parameter.dtype)
         return self
 

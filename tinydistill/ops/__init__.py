@@ -12,6 +12,7 @@ from tinydistill.ops.dropout import dropout
 from tinydistill.ops.elementary import (absolute, add, divide, exp, log, masked, multiply, negative, relu, relu6, sqrt,
                                         subtract, tanh)
 from tinydistill.ops.embedding import embedding
+from tinydistill.ops.fake_quantise import fake_quantise, fake_quantise_groups
 from tinydistill.ops.gelu import bias_gelu, gelu, gelu_new
 from tinydistill.ops.grouped_linear import grouped_linear
 from tinydistill.ops.label_smoothing import smoothed_cross_entropy
@@ -27,11 +28,11 @@ from tinydistill.ops.unit_norm import unit_norm
 from tinydistill.tensor import Tensor
 
 __all__ = ["absolute", "add", "attention", "bias_gelu", "concatenate", "cross_entropy", "divide", "dropout",
-           "embedding", "exp", "gelu", "gelu_new", "grouped_linear", "kl_divergence", "layer_norm", "linear",
-           "linear_cross_entropy", "linear_kl_divergence", "log", "log_softmax", "lstm", "masked", "matmul", "mean",
-           "multiply", "negative", "no_norm", "project_heads", "relu", "relu6", "reshape", "scaled_product",
-           "smoothed_cross_entropy", "softmax", "sqrt", "squared_error", "subtract", "sum", "take", "tanh", "transpose",
-           "trigram", "unit_norm"]
+           "embedding", "exp", "fake_quantise", "fake_quantise_groups", "gelu", "gelu_new", "grouped_linear",
+           "kl_divergence", "layer_norm", "linear", "linear_cross_entropy", "linear_kl_divergence", "log",
+           "log_softmax", "lstm", "masked", "matmul", "mean", "multiply", "negative", "no_norm", "project_heads",
+           "relu", "relu6", "reshape", "scaled_product", "smoothed_cross_entropy", "softmax", "sqrt", "squared_error",
+           "subtract", "sum", "take", "tanh", "transpose", "trigram", "unit_norm"]
 
 # What a Tensor understands as operators and methods.
 Tensor.__add__ = Tensor.__radd__ = add

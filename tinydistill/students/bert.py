@@ -9,27 +9,35 @@ from tinydistill.errors import Problem, WrongUsage
 from tinydistill.features import Features
 from tinydistill.nn import Dropout, Embedding, EncoderLayer, LayerNorm, Linear, Module
 from tinydistill.nn.layers import number_dropouts
-from tinydistill.students.configs import READ_POOLED
+from tinydistill.students.architecture import Architecture, Size
+from tinydistill.students.configs import PUBLISHED, BertConfig, of_size
 from tinydistill.students.encode import encode
-from tinydistill.students.heads import MaskedLanguageHead, PretrainingHead, SequenceHead, TokenHead
+from tinydistill.students.heads import MaskedLanguageHead, PretrainingHead, SequenceHead, SpanHead, TokenHead
 
 
 class BertEmbeddings(Module):
-    """LN(word + position + token type). Shapes: ids (B, T) -> (B, T, D)."""
+    """LN(word + position + token type), without the last where there are none. Shapes: ids (B, T) -> (B, T, D)."""
 
     def __init__(self, config):
         self.word = Embedding(config.vocabulary, config.hidden)
         self.position = Embedding(config.positions, config.hidden)
-        self.token_type = Embedding(config.token_types, config.hidden)
+        if config.token_types:
+            self.token_type = Embedding(config.token_types, config.hidden)
         self.norm = LayerNorm(config.hidden, config.eps)
 
-    def __call__(self, ids, token_types):
-        xp = xp_of(ids)
-        if ids.shape[1] > self.position.weight.shape[0]:
-            raise WrongUsage(f"need at most {self.position.weight.shape[0]} tokens a sequence, got {ids.shape[1]}")
-        positions = self.position(xp.arange(ids.shape[1]))                              # (T, D)
-        types = self.token_type(xp.zeros(1, ids.dtype) if token_types is None else token_types)
-        return self.norm(self.word(ids) + positions + types)
+    def __call__(self, ids, token_types, position_ids=None):
+        xp, T, rows = xp_of(ids), ids.shape[1], self.position.weight.shape[0]
+        if position_ids is None and T > rows:
+            raise WrongUsage(f"need at most {rows} tokens a sequence, got {T}")
+        position_ids = xp.arange(T) if position_ids is None else position_ids           # (T,) or (B, T)
+        x = self.words(ids) + self.position(position_ids)                               # (B, T, D) + ([B,] T, D)
+        if hasattr(self, "token_type"):
+            x = x + self.token_type(xp.zeros(1, ids.dtype) if token_types is None else token_types)
+        return self.norm(x)
+
+    def words(self, ids):
+        """What stands for the words alone, (B, T, D)."""
+        return self.word(ids)
 
 
 class Bert(Module):
@@ -39,29 +47,40 @@ class Bert(Module):
     heads read the batch's `positions` (all positions where it has none), a sequence head reads the pooled [CLS].
     """
 
+    EMBEDDINGS = BertEmbeddings
+    HEADS = {"masked-lm": MaskedLanguageHead, "pretraining": PretrainingHead, "sequence": SequenceHead,
+             "token": TokenHead, "span": SpanHead}
+
     def __init__(self, config, seed=0):
         self.config = config
-        self.embeddings = BertEmbeddings(config)
+        self.embeddings = self.EMBEDDINGS(config)
         self.embedding_dropout = Dropout(config.dropout)
-        self.layers = [EncoderLayer(config.hidden, config.heads, config.feed_forward, config.eps,
-                                    config.dropout, config.attention_dropout) for _ in range(config.layers)]
+        self.layers = [self.layer(config, l) for l in range(config.layers)]
         if config.pooler:
             self.pooler = Linear(config.hidden, config.hidden)
         if config.head != "none":
-            self.head = {"masked-lm": MaskedLanguageHead, "pretraining": PretrainingHead, "sequence": SequenceHead,
-                         "token": TokenHead}[config.head](config)
+            self.head = self.HEADS[config.head](config)
         number_dropouts(self)
         if seed is not None:                        # None: whoever builds it fills it
-            self.initialise(seed, config.initial_std)
+            self.draw(seed)
+
+    def draw(self, seed, prefixes=("",)):
+        """Draw the initial weights; prefixes: only of parameters whose names begin with one of these."""
+        self.initialise(seed, self.config.initial_std, prefixes)
+
+    @staticmethod
+    def layer(config, l):
+        """Layer l, counted from 0."""
+        return EncoderLayer(config.hidden, config.heads, config.feed_forward, config.eps, config.dropout,
+                            config.attention_dropout, config.activation)
 
     def __call__(self, batch, run):
         needs, features = run.needs, Features(str(self.config), len(self.layers), batch.mask)
-        embeddings = self.embeddings(batch.ids, batch.token_types)
-        x = encode(self.layers, self.embedding_dropout(embeddings, run), features, run)
-        reads_pooled = "next_sentence" in needs or ("logits" in needs and self.config.head == "sequence")
-        pooled = self.pool(x) if "pooled" in needs or reads_pooled else None
-        logits = self.logits(x, pooled, batch, run) if "logits" in needs else None
-        next_sentence = self.next_sentence(pooled) if "next_sentence" in needs else None
+        embeddings = self.embeddings(batch.ids, batch.token_types, batch.position_ids)
+        x = encode(self.layers, self.embedding_dropout(embeddings, run), features, run, batch.attention_mask)
+        pooled = self.pool(x) if "pooled" in needs else None
+        logits = self.logits(x, batch, run) if "logits" in needs else None
+        next_sentence = self.next_sentence(x) if "next_sentence" in needs else None
         return features.has(embeddings=embeddings, pooled=pooled, logits=logits, next_sentence=next_sentence)
 
     def pool(self, x):
@@ -70,35 +89,27 @@ class Bert(Module):
             raise Problem(f"need pooled, which {self.config} without a pooler cannot have")
         return ops.tanh(self.pooler(x[:, 0]))
 
-    def next_sentence(self, pooled):
+    def summary(self, x):
+        """What a sequence head reads: the pooled [CLS]. Shapes: (B, T, D) -> (B, D)."""
+        return self.pool(x)
+
+    def next_sentence(self, x):
         """(B, 2): does the second sentence follow (class 0), or come from elsewhere (class 1)."""
         if self.config.head != "pretraining":
             raise Problem(f"need next_sentence, which {self.config} without a pretraining head cannot have")
-        return self.head.next_sentence(pooled)
+        return self.head.next_sentence(self.pool(x))
 
-    def logits(self, x, pooled, batch, run):
-        """(N, V) or (N, C) at the batch's positions, or (B, C) for a sequence head."""
+    def logits(self, x, batch, run):
+        """(N, V) or (N, C) at the batch's positions, (B, C) for a sequence head, (B, T, 2) for spans."""
         if self.config.head == "none":
             raise Problem(f"need logits, which {self.config} without a head cannot have")
         if self.config.head == "sequence":
-            return self.head(pooled, run)
+            return self.head(self.summary(x), run)
         if self.config.head == "token":
             return self.head(x, batch.positions, run)
+        if self.config.head == "span":
+            return self.head(x, run)
         return self.head(x, batch.positions, self.embeddings.word.weight)
-
-
-def with_head(body, head, labels=(), seed=0):
-    """The model with this head: as it is where it has it, else the same body with a fresh head drawn by `seed`.
-
-    A head that reads a pooler draws it too, where the body has none.
-    """
-    config = body.config.but(head=head, labels=tuple(labels), pooler=body.config.pooler or head in READ_POOLED)
-    if config == body.config:
-        return body
-    like = body.parameters()[0].array
-    model = Bert(config, seed).to(xp_of(like), like.dtype)
-    kept = {name: array for name, array in body.arrays().items() if not name.startswith("head.")}
-    return model.load(model.arrays() | kept)
 
 
 def parameter_count(config):
@@ -110,7 +121,7 @@ def parameter_count(config):
     layer = 4 * D * D + 4 * D + 2 * D * F + F + D + 4 * D
     head = {"none": 0, "masked-lm": D * D + D + 2 * D + config.vocabulary,
             "pretraining": D * D + D + 2 * D + config.vocabulary + 2 * (D + 1),
-            "sequence": len(config.labels) * (D + 1), "token": len(config.labels) * (D + 1)}[config.head]
+            "sequence": len(config.labels) * (D + 1), "token": len(config.labels) * (D + 1), "span": 2 * (D + 1)}[config.head]
     parts = {
         "word embeddings": config.vocabulary * D,
         "other embeddings": (config.positions + config.token_types + 2) * D,
@@ -130,3 +141,16 @@ def forward_flops(config, length, predicted=0.0):
     D, F, T = config.hidden, config.feed_forward, length
     layer = 2 * T * (4 * D * D + 2 * D * F) + 4 * T * T * D
     return config.layers * layer + 2 * T * predicted * D * (D + config.vocabulary)
+
+
+def _counted(name, paper):
+    """As the paper's tables count: MiniLM's word embeddings and layers, Turc's and TinyBERT-4's with the heads."""
+    if name.startswith("turc") or name == "tinybert-4x312":
+        return "with pre-training heads"
+    return "words and layers" if name.startswith("minilm") else "with pooler"
+
+
+architecture = Architecture(
+    "bert", "BERT", "Devlin et al. 2019", BertConfig, Bert, parameter_count, forward_flops,
+    published={name: Size(BertConfig(*row[:5]), row[-1], _counted(name, row[-1])) for name, row in PUBLISHED.items()},
+    sized={"": of_size})

@@ -19,6 +19,8 @@ from tinydistill.errors import Problem, WrongUsage
 from tinydistill.features import Features
 from tinydistill.nn import BidirectionalLstm, Dropout, Embedding, Linear, Module
 from tinydistill.nn.layers import number_dropouts
+from tinydistill.students.architecture import Architecture, Size
+from tinydistill.students.configs import require_head
 
 # How words are embedded: by tables whose rows stand side by side. "non-static" is "rand" that starts from word vectors.
 EMBEDDINGS = {"rand": ("trained",), "non-static": ("trained",), "static": ("fixed",),
@@ -44,17 +46,20 @@ class BiLstmConfig:
     labels: tuple = ()                              # the classes' names
 
     model_type = "bilstm"
+    layer_kind = "an LSTM"
     layers = 1
     heads = 0                                       # of attention: it has none
     pooler = False
+    heads_known = ("none", "sequence")
+    read_pooled = ()
+    features = ("logits",)
 
     def __post_init__(self):
         if self.embedding not in EMBEDDINGS:
             raise WrongUsage(f"need an embedding out of {', '.join(EMBEDDINGS)}; got {self.embedding!r}")
-        if self.head not in ("none", "sequence"):
-            raise WrongUsage(f"{self} reads whole sequences: need a head out of none, sequence; got {self.head}")
-        if self.head == "sequence" and not self.labels:
-            raise WrongUsage("need the labels of a sequence head, got none")
+        require_head(self)
+
+    longest = 1 << 20                               # tokens of a sequence: it has no positions
 
     @property
     def embedding_width(self):
@@ -127,10 +132,10 @@ class BiLstm(Module):
             self.head = SentenceHead(config)
         number_dropouts(self)
         if seed is not None:                        # None: whoever builds it fills it
-            self.start(seed, vectors)
+            self.draw(seed, vectors=vectors)
 
-    def start(self, seed, vectors=None):
-        """Draw every parameter, each by its own name, and set the word vectors."""
+    def draw(self, seed, prefixes=("",), vectors=None):
+        """Draw every parameter, each by its own name, and set the word vectors; prefixes: only what begins with these."""
         def drawn(name, bound, shape):
             return generator(seed, stream(name)).uniform(-bound, bound, shape).astype(np.float32)
 
@@ -138,13 +143,16 @@ class BiLstm(Module):
                   "head.classifier.": self.config.feed_forward}
         for name, parameter in self.named_parameters().items():
             for prefix, count in inputs.items():
-                if name.startswith(prefix):
+                if name.startswith(prefix) and name.startswith(tuple(prefixes)):
                     parameter.array = drawn(name, count ** -0.5, parameter.shape)
-        shape = (self.config.vocabulary, self.config.word_width)
-        words = drawn("embeddings", EMBEDDING_BOUND, shape)
+        if "embeddings.".startswith(tuple(prefixes)):
+            self.set_words(drawn("embeddings", EMBEDDING_BOUND, (self.config.vocabulary, self.config.word_width)), vectors)
+
+    def set_words(self, words, vectors=None):
+        """Every table as `words`, with `vectors` (V, E) in its rows that are known; an unknown one is NaN."""
         if vectors is not None:
-            if vectors.shape != shape:
-                raise WrongUsage(f"need word vectors of the shape {shape}, one for each word; got {vectors.shape}")
+            if vectors.shape != words.shape:
+                raise WrongUsage(f"need word vectors of the shape {words.shape}, one for each word; got {vectors.shape}")
             words = np.where(np.isnan(vectors).any(axis=1, keepdims=True), words, vectors)
         for table in self.embeddings.parameters():
             table.array = words.astype(np.float32)  # a copy for each: optimisers work in place
@@ -210,3 +218,16 @@ def forward_flops(config, length):
     H, E, inner = config.hidden, config.embedding_width, config.feed_forward
     head = 2 * inner * (config.summary_width + len(config.labels)) if config.head == "sequence" else 0
     return 16 * length * H * (E + H) + head
+
+
+def of_size(layers, hidden, heads):
+    """`bilstm-1xH`: words of 2H numbers a channel and a head of 4H/3, as in Tang's 150."""
+    if layers != 1:
+        raise WrongUsage(f"need a BiLSTM of one layer, such as bilstm-1x{hidden}; got {layers}")
+    return BiLstmConfig(hidden, 4 * hidden // 3, "multichannel", word_width=2 * hidden)
+
+
+architecture = Architecture(
+    "bilstm", "BiLSTM", "Tang et al. 2019", BiLstmConfig, BiLstm, parameter_count, forward_flops,
+    published={name: Size(config, "Tang et al. 2019", "without embeddings") for name, config in PUBLISHED.items()},
+    sized={"bilstm": of_size})

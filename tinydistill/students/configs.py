@@ -4,9 +4,12 @@ import re
 from dataclasses import asdict, dataclass, replace
 
 from tinydistill.errors import WrongUsage
+from tinydistill.features import PER_LAYER, PER_MODEL
 
-HEADS = ("none", "masked-lm", "pretraining", "sequence", "token")
-READ_POOLED = ("pretraining", "sequence")           # heads that read the pooled [CLS]
+HEADS = ("none", "masked-lm", "pretraining", "sequence", "token", "span")
+CLASSIFIERS = ("sequence", "token")                 # heads with named classes
+READ_POOLED = ("pretraining", "sequence")           # heads that read the pooled [CLS] of a BERT
+ACTIVATIONS = ("gelu", "gelu_new", "relu")          # by the names of their ops
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,27 @@ class BertConfig:
     initial_std: float = 0.02
     pad_id: int = 0
     pooler: bool = True
-    head: str = "none"                              # one of HEADS
+    head: str = "none"                              # one of `heads_known`
     labels: tuple = ()                              # the classes' names where the head has classes
+    activation: str = "gelu"                        # of feed-forward and masked-lm head
+
+    model_type = "bert"
+    heads_known = HEADS
+    layer_kind = "BERT's"                           # whose layers it has: those can be copied
+    read_pooled = READ_POOLED                       # heads that cannot do without a pooler
+    features = PER_LAYER + PER_MODEL                # fields of Features that it can have
 
     def __post_init__(self):
+        require_head(self)
+        if self.activation not in ACTIVATIONS:
+            raise WrongUsage(f"need an activation out of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
         if self.hidden % self.heads:
             raise WrongUsage(f"need a hidden size that the heads divide: {self.hidden} hidden, {self.heads} heads")
-        if self.head not in HEADS:
-            raise WrongUsage(f"need a head out of {', '.join(HEADS)}; got {self.head}")
-        if self.head in ("sequence", "token") and not self.labels:
-            raise WrongUsage(f"need the labels of a {self.head} head, got none")
+
+    @property
+    def longest(self):
+        """How many tokens a sequence may have."""
+        return self.positions
 
     def but(self, **changes):
         return replace(self, **changes)
@@ -45,6 +59,15 @@ class BertConfig:
 
     def __str__(self):
         return f"BERT {self.layers}x{self.hidden}"
+
+
+def require_head(config):
+    """Raises: WrongUsage where an architecture has no such head, or a head of classes no classes."""
+    if config.head not in config.heads_known:
+        raise WrongUsage(f"need a head out of {', '.join(config.heads_known)} for {config}; got {config.head}")
+    object.__setattr__(config, "labels", tuple(config.labels))      # a list, where it comes from a file
+    if config.head in CLASSIFIERS and not config.labels:
+        raise WrongUsage(f"need the labels of a {config.head} head, got none")
 
 
 # name: (layers, hidden, heads, feed-forward, vocabulary, paper)
@@ -68,27 +91,23 @@ PUBLISHED = {
 }
 
 
-def parse(size, heads=None):
-    """The BertConfig that a size means: a published name, `LxH` or `LxHxA` (feed-forward 4H).
+def numbers(size):
+    """(layers, hidden, heads or None) of `LxH` or `LxHxA`; None for anything else.
 
-    Without A: 12 heads from H = 312 up where 12 divides H, else H / 64, at least 1. `heads` overrides that rule, not an
-    A that was written.
-    Raises: WrongUsage for anything else.
-
-    >>> parse("6x384").heads, parse("2x128").heads, parse("2x128x4").heads, parse("turc-tiny").feed_forward
-    (12, 2, 4, 512)
+    >>> numbers("6x384"), numbers("2x128x4"), numbers("turc-tiny")
+    ((6, 384, None), (2, 128, 4), None)
     """
-    if size in PUBLISHED:
-        layers, hidden, published_heads, feed_forward, vocabulary, _ = PUBLISHED[size]
-        return BertConfig(layers, hidden, published_heads, feed_forward, vocabulary)
-    numbers = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", size)
-    if not numbers or not all(int(n) for n in numbers.groups() if n):
-        raise WrongUsage(f"need a size such as 6x384, 2x128x4 or a published name ({', '.join(PUBLISHED)}); got {size!r}")
-    layers, hidden, written = (int(n) if n else None for n in numbers.groups())
-    rule = 12 if hidden >= 312 and hidden % 12 == 0 else max(1, hidden // 64)
-    return BertConfig(layers, hidden, written or heads or rule, 4 * hidden)
+    found = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", size)
+    if not found or not all(int(n) for n in found.groups() if n):
+        return None
+    return tuple(int(n) if n else None for n in found.groups())
 
 
-def has_fixed_heads(size):
-    """Whether the size itself says how many heads it has."""
-    return size in PUBLISHED or size.count("x") == 2
+def usual_heads(hidden):
+    """12 from H = 312 up where 12 divides H, as MiniLM and TinyBERT have it, else H / 64 as Turc has it, at least 1."""
+    return 12 if hidden >= 312 and hidden % 12 == 0 else max(1, hidden // 64)
+
+
+def of_size(layers, hidden, heads):
+    """The BERT that `LxHxA` means: feed-forward 4H; heads None takes the usual number."""
+    return BertConfig(layers, hidden, heads or usual_heads(hidden), 4 * hidden)

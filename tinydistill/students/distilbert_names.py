@@ -19,11 +19,14 @@ NAMES = {                                           # ours: theirs; N is the num
     "head": "vocab_projector",
     "head.pre_classifier": "pre_classifier",
     "head.classifier": "classifier",
+    "head.ends": "qa_outputs",
 }
-CONVOLUTIONS = ()
 TIED = {"vocab_projector.weight": "embeddings.word_embeddings.weight"}         # the same; a file may leave it out
 ARCHITECTURES = {"none": "DistilBertModel", "masked-lm": "DistilBertForMaskedLM",
-                 "sequence": "DistilBertForSequenceClassification", "token": "DistilBertForTokenClassification"}
+                 "sequence": "DistilBertForSequenceClassification", "token": "DistilBertForTokenClassification",
+                 "span": "DistilBertForQuestionAnswering"}
+WITH_POOLER = ()
+SEQUENCE = "pre_classifier.weight"                  # beside a classifier: it is one of sequences
 SETTINGS = {                                        # ours: theirs, and what a config.json without it means
     "layers": ("n_layers", 6),
     "hidden": ("dim", 768),
@@ -34,9 +37,11 @@ SETTINGS = {                                        # ours: theirs, and what a c
     "dropout": ("dropout", 0.1),
     "attention_dropout": ("attention_dropout", 0.1),
     "sequence_dropout": ("seq_classif_dropout", 0.2),
+    "span_dropout": ("qa_dropout", 0.1),
     "initial_std": ("initializer_range", 0.02),
     "pad_id": ("pad_token_id", 0),
+    "activation": ("activation", "gelu"),
 }
-SAME = {}                                           # settings of theirs that must have the value of another
-FIXED = {"model_type": "distilbert", "activation": "gelu"}
-# eps is 1e-12 there and has no setting. sinusoidal_pos_embds says how positions were drawn; a file holds them.
+FIXED = {"model_type": "distilbert"}
+FIELDS = {"eps": 1e-12}                             # ours that have no setting there, and one value
+# sinusoidal_pos_embds says how positions were drawn; a file holds them.

@@ -1,7 +1,8 @@
-"""What reads the encoder's output: masked tokens, classes of a sequence, classes of its tokens."""
+"""What reads the encoder's output: masked tokens, classes of a sequence, classes of its tokens, spans of them."""
 
 from tinydistill import ops
-from tinydistill.nn.layers import Dropout, Embedding, LayerNorm, Linear, parameter
+from tinydistill.backend import xp_of
+from tinydistill.nn.layers import Dropout, Embedding, LayerNorm, Linear, activated, parameter
 from tinydistill.nn.module import Module
 
 
@@ -12,7 +13,7 @@ def select(x, positions):
 
 
 class MaskedLanguageHead(Module):
-    """logits = LN(gelu(h W + b)) E^T + c at the selected positions, with E the word embeddings: the decoder is tied.
+    """logits = LN(act(h W + b)) E^T + c at the selected positions, with E the word embeddings: the decoder is tied.
 
     Shapes: x (B, T, D), E (V, D), logits (N, V). Source: Devlin et al. 2019; google-research/bert, run_pretraining.py.
     """
@@ -21,9 +22,10 @@ class MaskedLanguageHead(Module):
         self.dense = Linear(config.hidden, config.hidden)
         self.norm = LayerNorm(config.hidden, config.eps)
         self.bias = parameter((config.vocabulary,))
+        self.activation = config.activation
 
     def __call__(self, x, positions, word_embeddings):
-        h = ops.bias_gelu(ops.linear(select(x, positions), self.dense.weight, None), self.dense.bias)
+        h = activated(self.dense, select(x, positions), self.activation)
         return ops.linear(self.norm(h), word_embeddings, self.bias)
 
 
@@ -52,8 +54,8 @@ class SplitDecoderHead(Module):
             self.next_sentence = Linear(config.hidden, 2)
 
     def __call__(self, x, positions, word_embeddings):
-        h = self.norm(getattr(ops, self.activation)(self.dense(select(x, positions))))
-        return ops.linear(h, ops.concatenate(word_embeddings, self.extra.weight, axis=1), self.bias)
+        h = activated(self.dense, select(x, positions), self.activation)
+        return ops.linear(self.norm(h), ops.concatenate(word_embeddings, self.extra.weight, axis=1), self.bias)
 
 
 class SequenceHead(Module):
@@ -72,3 +74,30 @@ class TokenHead(SequenceHead):
 
     def __call__(self, x, positions, run):
         return self.classifier(select(self.dropout(x, run), positions))
+
+
+class SpanHead(Module):
+    """logits = x W + b: how well an answer starts and ends at each token. Shapes: (B, T, D) -> (B, T, 2)."""
+
+    def __init__(self, config):
+        self.ends = Linear(config.hidden, 2)
+
+    def __call__(self, x, run):
+        return self.ends(x)
+
+
+def with_head(body, head, labels=(), seed=0):
+    """The model with this head: as it is where it has it, else the same body with a fresh head drawn by `seed`.
+
+    A head that reads a pooler draws it too, where the body has none.
+    """
+    config = body.config.but(head=head, labels=tuple(labels),
+                             **({"pooler": True} if head in body.config.read_pooled else {}))
+    if config == body.config:
+        return body
+    like = body.parameters()[0].array
+    model = type(body)(config, seed).to(xp_of(like), like.dtype)
+    kept = {name: array for name, array in body.arrays().items() if not name.startswith("head.")}
+    if hasattr(body, "state"):                      # what it learned besides
+        model.state = dict(body.state)
+    return model.load(model.arrays() | kept)

@@ -28,17 +28,15 @@ Source: google-research/google-research mobilebert/modeling.py and config/*.json
 from dataclasses import dataclass
 
 from tinydistill import ops
-from tinydistill.backend import xp_of
 from tinydistill.errors import WrongUsage
-from tinydistill.features import Features
 from tinydistill.nn import Dropout, Embedding, LayerNorm, Linear, Module, NoNorm, SelfAttention
-from tinydistill.nn.layers import number_dropouts
-from tinydistill.students.bert import Bert
-from tinydistill.students.configs import HEADS, BertConfig
-from tinydistill.students.encode import encode
-from tinydistill.students.heads import SequenceHead, SplitDecoderHead, TokenHead
+from tinydistill.nn.layers import activated
+from tinydistill.students.architecture import Architecture, Size
+from tinydistill.students.bert import Bert, BertEmbeddings
+from tinydistill.students.configs import BertConfig, require_head
+from tinydistill.students.heads import SplitDecoderHead
 
-CHOICES = {"head": HEADS, "attention_input": ("shared", "bottleneck", "block"), "norm": ("no_norm", "layer_norm"),
+CHOICES = {"attention_input": ("shared", "bottleneck", "block"), "norm": ("no_norm", "layer_norm"),
            "activation": ("relu", "relu6", "gelu_new", "gelu")}     # activations by the names of their ops
 
 
@@ -58,8 +56,11 @@ class MobileBertConfig(BertConfig):
     mask_value: float | None = None                 # the score of a masked key; None: minus infinity
 
     model_type = "mobilebert"
+    layer_kind = "MobileBERT's"
+    read_pooled = ()
 
     def __post_init__(self):
+        require_head(self)
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise WrongUsage(f"need {name} out of {', '.join(known)}; got {getattr(self, name)}")
@@ -69,8 +70,6 @@ class MobileBertConfig(BertConfig):
             raise WrongUsage(f"need embeddings narrower than the hidden size: {self.embedding} of {self.hidden}")
         if self.feed_forwards < 1:
             raise WrongUsage(f"need at least one feed-forward a block, got {self.feed_forwards}")
-        if self.head in ("sequence", "token") and not self.labels:
-            raise WrongUsage(f"need the labels of a {self.head} head, got none")
 
     def __str__(self):                              # IB: inverted bottleneck, wider within the block than between
         return f"{'IB-BERT' if self.bottleneck > self.hidden else 'MobileBERT'} {self.layers}x{self.hidden}"
@@ -98,24 +97,18 @@ def _attention_inputs(config):
     return {"shared": (2, D, H), "bottleneck": (1, D, D), "block": (1, H, H)}[config.attention_input]
 
 
-class MobileBertEmbeddings(Module):
+class MobileBertEmbeddings(BertEmbeddings):
     """Norm(trigram(word) W + b + position + token type). Shapes: ids (B, T) -> (B, T, H)."""
 
     def __init__(self, config):
+        super().__init__(config)
         self.word = Embedding(config.vocabulary, config.embedding)
-        self.position = Embedding(config.positions, config.hidden)
-        self.token_type = Embedding(config.token_types, config.hidden)
         self.widening = Linear(3 * config.embedding, config.hidden)
         self.norm = _norm(config, config.hidden, outer=True)
 
-    def __call__(self, ids, token_types):
-        xp = xp_of(ids)
-        if ids.shape[1] > self.position.weight.shape[0]:
-            raise WrongUsage(f"need at most {self.position.weight.shape[0]} tokens a sequence, got {ids.shape[1]}")
-        words = self.widening(ops.trigram(self.word(ids)))                              # (B, T, E) -> (B, T, H)
-        positions = self.position(xp.arange(ids.shape[1]))                              # (T, H)
-        types = self.token_type(xp.zeros(1, ids.dtype) if token_types is None else token_types)
-        return self.norm(words + positions + types)
+    def words(self, ids):
+        """(B, T, E) -> (B, T, H)."""
+        return self.widening(ops.trigram(self.word(ids)))
 
 
 class Bottleneck(Module):
@@ -184,7 +177,7 @@ class ResidualFeedForward(Module):
         self.activation = config.activation
 
     def __call__(self, h):
-        return self.norm(self.outer(getattr(ops, self.activation)(self.inner(h))), h)
+        return self.norm(self.outer(activated(self.inner, h, self.activation)), h)
 
 
 class Block(Module):
@@ -213,29 +206,12 @@ class MobileBert(Bert):
     (B, H).
     """
 
-    def __init__(self, config, seed=0):
-        self.config = config
-        self.embeddings = MobileBertEmbeddings(config)
-        self.embedding_dropout = Dropout(config.dropout)
-        self.layers = [Block(config) for _ in range(config.layers)]
-        if config.pooler:
-            self.pooler = Linear(config.hidden, config.hidden)
-        if config.head != "none":
-            self.head = {"sequence": SequenceHead, "token": TokenHead}.get(config.head, SplitDecoderHead)(config)
-        number_dropouts(self)
-        if seed is not None:                        # None: whoever builds it fills it
-            self.initialise(seed, config.initial_std)
+    EMBEDDINGS = MobileBertEmbeddings
+    HEADS = Bert.HEADS | {"masked-lm": SplitDecoderHead, "pretraining": SplitDecoderHead}
 
-    def __call__(self, batch, run):
-        needs, head = run.needs, self.config.head
-        features = Features(str(self.config), len(self.layers), batch.mask)
-        embeddings = self.embeddings(batch.ids, batch.token_types)
-        x = encode(self.layers, self.embedding_dropout(embeddings, run), features, run)
-        reads_pooled = "next_sentence" in needs or ("logits" in needs and head == "sequence")
-        pooled = self.pool(x) if "pooled" in needs or reads_pooled else None
-        logits = self.logits(x, pooled, batch, run) if "logits" in needs else None
-        next_sentence = self.next_sentence(pooled) if "next_sentence" in needs else None
-        return features.has(embeddings=embeddings, pooled=pooled, logits=logits, next_sentence=next_sentence)
+    @staticmethod
+    def layer(config, l):
+        return Block(config)
 
     def pool(self, x):
         """tanh(h_[CLS] W + b), or h_[CLS] where there is no pooler. Shapes: (B, T, H) -> (B, H)."""
@@ -259,7 +235,7 @@ def parameter_count(config):
         + config.feed_forwards * (linear(D, F) + linear(F, D) + 2 * D) \
         + linear(D, H) + 2 * H
     words = linear(H, H) + 2 * H + V * (H - E) + V
-    classes = linear(H, len(config.labels))
+    classes = linear(H, 2 if config.head == "span" else len(config.labels))
     parts = {
         "word embeddings": V * E,
         "other embeddings": (config.positions + config.token_types + 2) * H + linear(3 * E, H),
@@ -281,3 +257,21 @@ def forward_flops(config, length, predicted=0.0):
         + 2 * config.feed_forwards * D * config.feed_forward + D * H
     block = 2 * T * maps + 4 * T * T * D
     return 2 * T * 3 * E * H + config.layers * block + 2 * T * predicted * H * (H + config.vocabulary)
+
+
+def _relative(name):
+    """What `NAME-LxH` means: the published shape with every width in proportion to H, which is 512 there."""
+    def of_size(layers, hidden, heads):
+        published = PUBLISHED[name]
+        widths = {"feed_forward": published["feed_forward"], "bottleneck": published.get("bottleneck", 128),
+                  "embedding": 128}
+        narrower = {width: max(1, value * hidden // 512) for width, value in widths.items()}
+        return MobileBertConfig(**published | narrower | {"layers": layers, "hidden": hidden, "heads": heads or 4})
+    return of_size
+
+
+architecture = Architecture(
+    "mobilebert", "MobileBERT", "Sun et al. 2020", MobileBertConfig, MobileBert, parameter_count, forward_flops,
+    published={name: Size(MobileBertConfig(**shape), "Sun et al. 2020", "without pooler")
+               for name, shape in PUBLISHED.items()},
+    sized={name.removesuffix("-large"): _relative(name) for name in PUBLISHED})

@@ -38,13 +38,16 @@ NAMES = {                                           # ours: theirs; N is the num
     "head.extra": "cls.predictions.dense",
     "head": "cls.predictions",
     "head.classifier": "classifier",
+    "head.ends": "qa_outputs",
 }
 TRANSPOSED = ("head.extra",)                        # theirs (H - E, V)
 TIED = {"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",      # the same tensors; a file may leave
         "cls.predictions.decoder.bias": "cls.predictions.bias"}                     # them out
 ARCHITECTURES = {"none": "MobileBertModel", "masked-lm": "MobileBertForMaskedLM",
                  "pretraining": "MobileBertForPreTraining", "sequence": "MobileBertForSequenceClassification",
-                 "token": "MobileBertForTokenClassification"}
+                 "token": "MobileBertForTokenClassification", "span": "MobileBertForQuestionAnswering"}
+WITH_POOLER = ("MobileBertModel", "MobileBertForPreTraining", "MobileBertForSequenceClassification")
+SEQUENCE = "pooler.dense.weight"                    # beside a classifier: it is one of sequences
 SETTINGS = {                                        # ours: theirs, and what a config.json without it means
     "layers": ("num_hidden_layers", 24),
     "hidden": ("hidden_size", 512),
@@ -72,3 +75,33 @@ ATTENTION_INPUT = {                                 # ours: theirs
 }
 FIXED = {"model_type": "mobilebert", "use_bottleneck": True, "trigram_input": True}
 OUTER_EPS = 1e-5                                    # theirs, whatever layer_norm_eps says; a no_norm has none
+
+
+def to_settings(config):
+    """Their settings that no field of ours is alone in."""
+    return ATTENTION_INPUT[config.attention_input]
+
+
+def to_fields(settings):
+    """Our fields that no setting of theirs is alone in."""
+    bottleneck = settings.get("use_bottleneck_attention", False)
+    shared = settings.get("key_query_shared_bottleneck", True) and not bottleneck
+    layer_norm = settings.get("normalization_type", "no_norm") == "layer_norm"
+    return {"attention_input": "bottleneck" if bottleneck else "shared" if shared else "block",
+            "outer_eps": OUTER_EPS if layer_norm else None}
+
+
+def unread(settings):
+    """Beginnings of the names of tensors that nothing reads, under these settings."""
+    both = settings.get("use_bottleneck_attention", False) and settings.get("key_query_shared_bottleneck", True)
+    layers = settings.get("num_hidden_layers", 24)
+    return tuple(f"encoder.layer.{l}.bottleneck.attention." for l in range(layers)) if both else ()
+
+
+def unknown(config):
+    """Why they have no such model, or nothing."""
+    if config.attention_input == "block" and config.bottleneck != config.hidden:
+        return "queries and keys read the block's input, of another width than the bottleneck"
+    if config.norm == "layer_norm" and config.outer_eps != OUTER_EPS:
+        return f"its outer layer norms have the eps {config.outer_eps or config.eps}, there it is {OUTER_EPS}"
+    return "masked scores have a value of their own" if config.mask_value is not None else ""

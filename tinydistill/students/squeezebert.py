@@ -11,14 +11,12 @@ the same numbers.
 
 from dataclasses import dataclass
 
-from tinydistill import ops
 from tinydistill.errors import WrongUsage
-from tinydistill.nn import Dropout, EncoderLayer, FeedForward, GroupedLinear, LayerNorm, Linear, SelfAttention
-from tinydistill.nn.layers import number_dropouts
+from tinydistill.nn import Dropout, EncoderLayer, FeedForward, GroupedLinear, LayerNorm, SelfAttention
 from tinydistill.students import bert
-from tinydistill.students.bert import Bert, BertEmbeddings
-from tinydistill.students.configs import BertConfig
-from tinydistill.students.heads import MaskedLanguageHead, PretrainingHead, SequenceHead, TokenHead
+from tinydistill.students.architecture import Architecture, Size
+from tinydistill.students.bert import Bert
+from tinydistill.students.configs import BertConfig, usual_heads
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,7 @@ class SqueezeBertConfig(BertConfig):
     inner_groups: int = 4                           # of the feed-forward part, D -> F
     outer_groups: int = 4                           # and F -> D
     model_type = "squeezebert"
+    layer_kind = "SqueezeBERT's"
 
     def __post_init__(self):
         super().__post_init__()
@@ -75,15 +74,12 @@ class GroupedSelfAttention(SelfAttention):
 
 
 class GroupedFeedForward(FeedForward):
-    """gelu(x W1 + b1) W2 + b2, both maps in groups. Shapes: D -> F -> D."""
+    """act(x W1 + b1) W2 + b2, both maps in groups. Shapes: D -> F -> D."""
 
     def __init__(self, config):
         self.inner = GroupedLinear(*config.maps()["inner"])
         self.outer = GroupedLinear(*config.maps()["outer"])
-
-    def __call__(self, x):
-        h = ops.grouped_linear(x, self.inner.weight, None, groups=self.inner.groups)
-        return self.outer(ops.bias_gelu(h, self.inner.bias))
+        self.activation = config.activation
 
 
 class SqueezeBertLayer(EncoderLayer):
@@ -101,19 +97,9 @@ class SqueezeBertLayer(EncoderLayer):
 class SqueezeBert(Bert):
     """batch -> Features, as Bert does it. Shapes: B sequences of T tokens; see Features."""
 
-    def __init__(self, config, seed=0):
-        self.config = config
-        self.embeddings = BertEmbeddings(config)
-        self.embedding_dropout = Dropout(config.dropout)
-        self.layers = [SqueezeBertLayer(config) for _ in range(config.layers)]
-        if config.pooler:
-            self.pooler = Linear(config.hidden, config.hidden)
-        if config.head != "none":
-            self.head = {"masked-lm": MaskedLanguageHead, "pretraining": PretrainingHead, "sequence": SequenceHead,
-                         "token": TokenHead}[config.head](config)
-        number_dropouts(self)
-        if seed is not None:                        # None: whoever builds it fills it
-            self.initialise(seed, config.initial_std)
+    @staticmethod
+    def layer(config, l):
+        return SqueezeBertLayer(config)
 
 
 def parameter_count(config):
@@ -137,3 +123,14 @@ def forward_flops(config, length, predicted=0.0):
     D, T = config.hidden, length
     maps = sum(inputs * outputs // groups for inputs, outputs, groups in config.maps().values())
     return config.layers * (2 * T * maps + 4 * T * T * D) + 2 * T * predicted * D * (D + config.vocabulary)
+
+
+def of_size(layers, hidden, heads):
+    """The one of any size: feed-forward 4H, heads None takes the usual number."""
+    return SqueezeBertConfig(layers, hidden, heads or usual_heads(hidden), 4 * hidden)
+
+
+architecture = Architecture(
+    "squeezebert", "SqueezeBERT", "Iandola et al. 2020", SqueezeBertConfig, SqueezeBert, parameter_count, forward_flops,
+    published={name: Size(SqueezeBertConfig(*row[:5]), row[-1]) for name, row in PUBLISHED.items()},
+    sized={"squeezebert": of_size})

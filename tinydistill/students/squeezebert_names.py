@@ -20,13 +20,17 @@ NAMES = {                                           # ours: theirs; N is the num
     "head.norm": "cls.predictions.transform.LayerNorm",
     "head": "cls.predictions",
     "head.classifier": "classifier",
+    "head.ends": "qa_outputs",
 }
 CONVOLUTIONS = tuple(ours for ours in NAMES if ".attention." in ours or ".feed_forward." in ours)
 # Their weights have an axis of 1 more: (F, D/groups, 1).
 TIED = {"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",      # the same tensors; a file may leave
         "cls.predictions.decoder.bias": "cls.predictions.bias"}                     # them out
 ARCHITECTURES = {"none": "SqueezeBertModel", "masked-lm": "SqueezeBertForMaskedLM",
-                 "sequence": "SqueezeBertForSequenceClassification", "token": "SqueezeBertForTokenClassification"}
+                 "sequence": "SqueezeBertForSequenceClassification", "token": "SqueezeBertForTokenClassification",
+                 "span": "SqueezeBertForQuestionAnswering"}
+WITH_POOLER = tuple(ARCHITECTURES.values())         # whether it is read or not
+SEQUENCE = ""                                       # so nothing tells a classifier of sequences from one of tokens
 SETTINGS = {                                        # ours: theirs, and what a config.json without it means
     "layers": ("num_hidden_layers", 12),
     "hidden": ("hidden_size", 768),
@@ -39,6 +43,7 @@ SETTINGS = {                                        # ours: theirs, and what a c
     "attention_dropout": ("attention_probs_dropout_prob", 0.1),
     "initial_std": ("initializer_range", 0.02),
     "pad_id": ("pad_token_id", 0),
+    "activation": ("hidden_act", "gelu"),
     "query_groups": ("q_groups", 4),
     "key_groups": ("k_groups", 4),
     "value_groups": ("v_groups", 4),
@@ -47,5 +52,6 @@ SETTINGS = {                                        # ours: theirs, and what a c
     "outer_groups": ("output_groups", 4),
 }
 SAME = {"embedding_size": "hidden_size"}            # settings of theirs that must have the value of another
-FIXED = {"model_type": "squeezebert", "hidden_act": "gelu", "layer_norm_eps": 1e-12}
+FIXED = {"model_type": "squeezebert", "layer_norm_eps": 1e-12}
+FIELDS = {"eps": 1e-12}
 # eps is fixed because their layers have 1e-12 whatever layer_norm_eps says: that is read by embeddings and head alone.

@@ -1,7 +1,7 @@
 """Comparing models fairly: each is fine-tuned the same way under the same seeds, and scored on the same examples."""
 
 from tinydistill.data import inputs
-from tinydistill.students.bert import with_head
+from tinydistill.students.heads import with_head
 from tinydistill.training import evaluation
 from tinydistill.training.loop import train
 

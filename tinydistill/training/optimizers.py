@@ -3,6 +3,8 @@
 Equations in kernels/adamw.py, adam_weight_decay.py, lamb.py and adadelta.py; as printed in `reference/optimizers.py`.
 """
 
+import numpy as np
+
 from tinydistill import kernels
 from tinydistill.backend import asarray, to_host, xp_of
 from tinydistill.errors import WrongUsage
@@ -19,6 +21,7 @@ class Optimizer:
 
     KINDS = "m", "v"                                # of moments
     clips_itself = False                            # or the training loop clips the joint norm of all gradients
+    forgets = False                                 # whether a factor of 0 sets the moments of a parameter to 0
 
     def __init__(self, parameters, recipe):
         self.parameters = parameters                # {name: Tensor}
@@ -30,10 +33,13 @@ class Optimizer:
         """One step for every parameter that has a gradient: {name: array or None}.
 
         multipliers: {name: factor of the learning rate}, 1 where a name has none. A factor of 0 leaves a parameter
-        alone as a gradient of None does. (google-research mobilebert/lamb_optimizer.py sets its moments to 0 besides.)
+        alone as a gradient of None does; where the optimiser `forgets`, its moments begin anew.
         """
         for name, gradient in gradients.items():
             factor = 1.0 if multipliers is None else multipliers.get(name, 1.0)
+            if factor == 0 and self.forgets:
+                self.moments.pop(name, None)
+                self.steps.pop(name, None)
             if gradient is None or factor == 0:
                 continue
             parameter = self.parameters[name].array
@@ -87,7 +93,13 @@ class BertAdam(AdamWeightDecay):
 
 
 class Lamb(AdamWeightDecay):
-    """AdamWeightDecay with steps as long as the parameter; biases and layer norms take AdamWeightDecay's own."""
+    """AdamWeightDecay with steps as long as the parameter; biases and layer norms take AdamWeightDecay's own.
+
+    Moments are set to 0 where a parameter's rate has the factor 0, as in google-research mobilebert/lamb_optimizer.py:
+    for MobileBERT's progressive transfer.
+    """
+
+    forgets = True
 
     def step(self, name, parameter, gradient, moments, learning_rate):
         if not decays(name):
@@ -148,8 +160,13 @@ def dense(gradient):
 
 
 def global_norm(gradients):
-    """sqrt of the sum of squares over all gradients {name: array or None}, as a 0-d array of their library."""
+    """sqrt of the sum of squares over all gradients {name: array or None}, as a 0-d array of their library.
+
+    0 where there is no gradient at all: at that step nothing that is trained took part.
+    """
     squares = [(g * g).sum() for g in gradients.values() if g is not None]
+    if not squares:
+        return np.zeros(())
     xp = xp_of(squares[0])
     return xp.sqrt(xp.stack(squares).sum())
 

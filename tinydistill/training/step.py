@@ -4,6 +4,7 @@ Divisors are counted on the global batch, dropout bits are named by global row, 
 whatever worker was first. So the number of threads changes no bit, and the number of shards changes rounding only.
 """
 
+import contextlib
 from dataclasses import replace
 
 from tinydistill.backend import xp_of
@@ -13,14 +14,15 @@ from tinydistill.training.optimizers import dense
 
 
 def batch_gradient(student, teacher, stage, batch, parameters, *, seed, step, shards, executor=None, weights=None,
-                   projections=None):
-    """(value of each term by name, gradient of each parameter by name) of the whole batch.
+                   projections=None, decisions=None):
+    """(value of each term by name, gradient of each parameter by name, what was observed by name) of the whole batch.
 
     batch: NumPy, global. parameters: {name: Tensor}. weights: of the stage's terms at this step; None takes those of its
     first step. projections: the method's learned maps. executor: a concurrent.futures executor, or None for this thread.
+    decisions: which modules of the student take part. Of what shards observe, the largest is kept.
     """
     divisors = {term.name: term.divisor(batch) for _, term in stage.terms}
-    run = Pass(stage.student_needs, training=True, seed=seed, step=step)
+    run = Pass(stage.student_needs, training=stage.drops, seed=seed, step=step, decisions=decisions)
     xp = xp_of(next(iter(parameters.values())).array)
     objective = list(zip(weights or stage.weights(0, 1), (term for _, term in stage.terms)))
 
@@ -29,11 +31,12 @@ def batch_gradient(student, teacher, stage, batch, parameters, *, seed, step, sh
                                list(parameters.values()), projections)
 
     parts = list((executor.map if executor else map)(work, batch.split(shards)))
-    values, total = parts[0]
-    for more_values, more in parts[1:]:
+    values, total, observed = parts[0]
+    for more_values, more, more_observed in parts[1:]:
         values = {name: value + more_values[name] for name, value in values.items()}
         total = [add_gradients(a, b) for a, b in zip(total, more)]
-    return values, dict(zip(parameters, map(dense, total)))
+        observed = {name: xp.maximum(value, more_observed[name]) for name, value in observed.items()}
+    return values, dict(zip(parameters, map(dense, total))), observed
 
 
 def _shard_gradient(student, teacher, stage, objective, batch, divisors, run, parameters, projections):
@@ -48,4 +51,17 @@ def _shard_gradient(student, teacher, stage, objective, batch, divisors, run, pa
     for weight, term in objective:
         weighted = values[term.name] * weight
         total = weighted if total is None else total + weighted
-    return {name: value.array for name, value in values.items()}, gradients(total, parameters)
+    return {name: value.array for name, value in values.items()}, gradients(total, parameters), features.observed
+
+
+@contextlib.contextmanager
+def frozen(parameters):
+    """Within this block no gradient is computed for these Tensors, nor for what leads to them alone."""
+    before = [parameter.requires_grad for parameter in parameters]
+    for parameter in parameters:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter, requires_grad in zip(parameters, before):
+            parameter.requires_grad = requires_grad

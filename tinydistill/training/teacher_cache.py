@@ -21,6 +21,7 @@ from tinydistill.backend import to_host, xp_of
 from tinydistill.errors import Problem, WrongUsage
 from tinydistill.features import PER_LAYER, PER_MODEL, Features, Pass
 from tinydistill.methods.stage import TASK, TEXT
+from tinydistill.students.bertvision import padded
 from tinydistill.students.heads import select
 from tinydistill.tensor import Tensor, no_grad
 from tinydistill.training.checkpoints import to_stderr
@@ -35,12 +36,15 @@ AXES = {"embeddings": "nD", "hidden": "nD", "scores": "Ann", "queries": "AnK", "
         "pooled": "D", "next_sentence": "C"}        # of a row of length n; logits: "C" or, for each token, "nC"
 
 
-def open_or_build(directory, teacher, batches, needs, identity, dtype="float32", say=to_stderr, quiet=False):
+def open_or_build(directory, teacher, batches, needs, identity, dtype="float32", say=to_stderr, quiet=False,
+                  length=None):
     """A CachedTeacher with the features of `needs` for every row of `batches`, out of `directory`, built if need be.
 
     batches: a Batches, whose batches name their rows by `indices`. identity: {name: text or number}, what makes the
     features what they are, such as the sha256 of teacher and tokenizer; that of the tokens themselves is added.
     dtype: of the files; float16 takes half the room and rounds once. say: is told what is built, and its size.
+    length: every row is padded to so many tokens, and what the teacher makes of padding is kept, too, for whoever reads
+    it (BERT-Vision); the batches asked for have to be as long. None: rows have their own length, padding is not kept.
     A cache that has more features than `needs` serves as well.
     Raises: WrongUsage, which names every difference, where `directory` holds something else; Problem where it is
     damaged, where another process builds it, and where the disk refuses.
@@ -48,7 +52,8 @@ def open_or_build(directory, teacher, batches, needs, identity, dtype="float32",
     if dtype not in DTYPES:
         raise WrongUsage(f"need a dtype of the teacher cache out of {', '.join(DTYPES)}; got {dtype!r}")
     directory, names = Path(directory).resolve(), _names(needs, teacher.config.layers)
-    origin = decode_json(encode_json(identity | {"dtype": dtype, "format": FORMAT, "tokens": _digest(batches)}))
+    origin = identity | {"dtype": dtype, "format": FORMAT, "tokens": _digest(batches)}
+    origin = decode_json(encode_json(origin | ({} if length is None else {"length": length})))
     if not (directory / INDEX).exists():
         _build(directory, teacher, batches, needs, names, origin, say, quiet)
     with _intact(directory / INDEX) as path:
@@ -60,8 +65,8 @@ def open_or_build(directory, teacher, batches, needs, identity, dtype="float32",
     for name in names:
         described = index["files"][name]
         with _intact(directory / f"{name}.npy") as path:
-            files[name] = RowFile(path, described["shape"], batches.lengths, dtype).open(described["sha256"])
-    return CachedTeacher(directory, teacher, batches, files)
+            files[name] = RowFile(path, described["shape"], _lengths(batches, length), dtype).open(described["sha256"])
+    return CachedTeacher(directory, teacher, batches, files, length)
 
 
 def require_cachable(stage):
@@ -76,17 +81,18 @@ def require_cachable(stage):
 
 
 class CachedTeacher:
-    """`cached(batch, run) -> Features` as the teacher's, with zeros in padding, in the teacher's dtype.
+    """`cached(batch, run) -> Features` as the teacher's, in its dtype, with zeros in padding that was not kept.
 
     A token head's logits come at the batch's `positions`, or at all (B*T,) where it has none.
-    config, parameters: the teacher's. Gradient: none.
+    config, parameters, named_parameters: the teacher's. Gradient: none.
     Raises: Problem for features that the cache has not, and for rows that are not those of the data set. (Tokens are
     looked at on the host only: a GPU is not asked to wait.)
     """
 
-    def __init__(self, directory, teacher, batches, files):
-        self.directory, self.files = directory, files
+    def __init__(self, directory, teacher, batches, files, length=None):
+        self.directory, self.files, self.length = directory, files, length
         self.config, self.parameters = teacher.config, teacher.parameters
+        self.named_parameters = getattr(teacher, "named_parameters", None)              # an ensemble has none
         self.sequences, self.lengths = batches.sequences, batches.lengths
 
     def __call__(self, batch, run):
@@ -106,6 +112,9 @@ class CachedTeacher:
     def _require_known(self, batch):
         if batch.indices is None:
             raise Problem("need a batch that names its rows in the data set, to find them in the teacher cache")
+        if self.length not in (None, batch.ids.shape[1]):
+            raise Problem(f"need a batch padded to {self.length} tokens, as the teacher cache in {self.directory} is; "
+                          f"got {batch.ids.shape[1]}")
         for line, i in enumerate(batch.indices):
             known = i < len(self.lengths) and self.lengths[i] <= batch.ids.shape[1]
             if known and isinstance(batch.ids, np.ndarray):
@@ -123,8 +132,9 @@ def _build(directory, teacher, batches, needs, names, origin, say, quiet):
         raise WrongUsage(f"need an empty folder for the teacher cache, or a finished one: {directory} is neither")
     partial = directory.with_name(directory.name + ".partial")
     _, first = next(batches.once())
-    files = {name: RowFile(partial / f"{name}.npy", shape, batches.lengths, origin["dtype"])
-             for name, (_, shape) in _by_row(teacher, first, needs, names).items()}
+    length = origin.get("length")
+    files = {name: RowFile(partial / f"{name}.npy", shape, _lengths(batches, length), origin["dtype"])
+             for name, (_, shape) in _by_row(teacher, first, needs, names, length).items()}
     megabytes = sum(file.bytes for file in files.values()) / 1e6
     say(f"caching {len(batches.lengths):,} rows of {', '.join(names)}: {megabytes:,.1f} MB in {directory}")
     with in_one_line(f"build the teacher cache {directory}"), _locked(partial):
@@ -134,7 +144,7 @@ def _build(directory, teacher, batches, needs, names, origin, say, quiet):
             for file in files.values():
                 file.create()
             for indices, batch in tqdm(batches.once(), total=len(batches), desc="teacher", unit="batch", disable=quiet):
-                for name, (rows, _) in _by_row(teacher, batch, needs, names).items():
+                for name, (rows, _) in _by_row(teacher, batch, needs, names, length).items():
                     _write(files[name], name, indices, rows)
             index = {"of": origin, "files": {name: {"shape": list(file.shape), "sha256": file.finish()}
                                              for name, file in files.items()}}
@@ -147,8 +157,15 @@ def _build(directory, teacher, batches, needs, names, origin, say, quiet):
             raise
 
 
-def _by_row(teacher, batch, needs, names):
+def _lengths(batches, length):
+    """How many tokens of each row are kept."""
+    return batches.lengths if length is None else np.full_like(batches.lengths, length)
+
+
+def _by_row(teacher, batch, needs, names, length):
     """{name: (values (B, ...) on the host, the shape of a row, "n" for its length)} of what the teacher computes."""
+    if length is not None:
+        batch = padded(batch, length, teacher.config.pad_id)
     with no_grad():
         features = teacher(batch.to(library_of(teacher)), Pass(needs))
     found = {}

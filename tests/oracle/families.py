@@ -1,0 +1,31 @@
+"""Any family of transformers: a directory opened by its own class, and what comes out of it, as NumPy arrays."""
+
+import torch
+import transformers
+from transformers import AutoConfig
+
+torch.set_num_threads(1)
+
+
+def opened(directory, dtype="float64"):
+    """(model, its class's name): nothing may be missing, unexpected or of another shape."""
+    config = AutoConfig.from_pretrained(directory, attn_implementation="eager")
+    architecture, = config.architectures
+    extra = {} if getattr(config, "comment", None) is None else {"add_pooling_layer": False}
+    model, info = getattr(transformers, architecture).from_pretrained(
+        directory, config=config, dtype=getattr(torch, dtype), output_loading_info=True, **extra)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys")), info
+    return model.eval(), architecture
+
+
+def outputs(model, batch):
+    """(hidden states, embeddings first; logits or None) of a batch."""
+    given = {"input_ids": torch.tensor(batch.ids).long(), "attention_mask": torch.tensor(batch.mask).long()}
+    if getattr(model.config, "type_vocab_size", 1) > 1 and batch.token_types is not None:
+        given["token_type_ids"] = torch.tensor(batch.token_types).long()
+    with torch.no_grad():
+        out = model(**given, output_hidden_states=True)
+    logits = out.get("logits", out.get("prediction_logits"))
+    if "start_logits" in out:
+        logits = torch.stack([out.start_logits, out.end_logits], dim=-1)
+    return [h.numpy() for h in out.hidden_states], None if logits is None else logits.numpy()

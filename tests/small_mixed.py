@@ -13,6 +13,7 @@ from toys import VOCABULARY, batch_at, toy
 
 SECOND = 9                                          # pieces of the second vocabulary
 SHARED = ((0, 0), (3, 1), (2, 4))                   # row, piece
+SETTINGS = {"dropout": 0.0, "attention_dropout": 0.0, "pooler": False, "head": "masked-lm"}
 ROWS = np.array([0, 3, 19, 20, 2, 21, 22, 23, 24])  # of the second's pieces
 
 
@@ -26,7 +27,7 @@ def perturbed(model, seed):
 
 
 def plain_teacher(**changes):
-    return perturbed(toy(12, 2, 1, **{"dropout": 0.0, "attention_dropout": 0.0, "pooler": False, "head": "masked-lm"} | changes), 1)
+    return perturbed(toy(12, 2, 1, **SETTINGS | changes), 1)
 
 
 def mixed_teacher(**changes):
@@ -35,8 +36,7 @@ def mixed_teacher(**changes):
 
 def second_student(**changes):
     """8 wide, with ids of the second vocabulary."""
-    settings = {"dropout": 0.0, "attention_dropout": 0.0, "pooler": False, "head": "masked-lm", "vocabulary": SECOND}
-    return perturbed(toy(8, 2, 0, **settings | changes), 3)
+    return perturbed(toy(8, 2, 0, **SETTINGS | {"vocabulary": SECOND} | changes), 3)
 
 
 def mixed_batch(step, T=6):

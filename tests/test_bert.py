@@ -134,3 +134,21 @@ def test_a_published_checkpoint_has_the_hidden_states_that_transformers_computes
         assert_close32(got, reference, kappa, str(place))
         worst = max(worst, np.abs(got - reference).max() / (2.0 ** -24 * kappa))
     print(f"furthest from transformers: {worst:.2f} of {C} units")
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "relu"])
+@pytest.mark.parametrize("head", ["masked-lm", "none"])
+def test_other_activations_are_those_of_transformers(tmp_path, activation, head):
+    """In the feed-forward part and in the masked-lm head: `hidden_act` in config.json."""
+    model, batch = build(head, pooler=False, activation=activation), draw_batch(head)
+    ours = model(batch, Pass(needs=everything(model.config)))
+    twin = oracle.twin(model, tmp_path)
+    assert twin.config.hidden_act == activation
+    theirs = oracle.features(twin, batch)
+    for place, x in flat(ours).items():
+        assert_close64(x.array, theirs[place], str(place))
+    upstream = {place: np.random.default_rng(2).standard_normal(x.shape) for place, x in flat(ours).items()}
+    names = model.named_parameters()
+    truth = oracle.gradients(oracle.twin(model, tmp_path / "again"), batch, upstream)[1]
+    for name, gradient in zip(names, gradients(inner(ours, upstream), list(names.values()))):
+        assert_close64(dense(gradient), truth[their_name(name)], name)

@@ -1,7 +1,7 @@
 """The BiLSTM of Tang et al. 2019: PyTorch's packed LSTM in every gradient, pairs, features, sizes. A pass and its
 training: test_bilstm_pass.py."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -129,6 +129,23 @@ def test_what_a_bilstm_cannot_have_is_a_problem_that_names_it(name):
     else:
         assert getattr(features, name) is None
     assert (features.model, features.depth, features.mask is batch.mask) == ("BiLSTM 1x3", 1, True)
+
+
+@pytest.mark.parametrize("name, reason", [("attention_mask", "no attention"), ("position_ids", "no positions"),
+                                          ("decisions", "no layers or modules that can be left out")])
+@both_kinds
+def test_what_only_a_transformer_can_take_is_a_problem_that_names_it(pair, name, reason):
+    """Whatever is needed of the pass, and even where it would change nothing in a Transformer."""
+    model, batch = build(pair), batch_of(texts(pair))
+    neutral = {"attention_mask": np.broadcast_to(batch.mask[:, None], batch.mask.shape + batch.mask.shape[1:]),
+               "position_ids": np.broadcast_to(np.arange(batch.ids.shape[1]), batch.ids.shape), "decisions": (True,)}
+    for run in (LOGITS, Pass()):
+        with pytest.raises(Problem) as problem:
+            if name == "decisions":
+                model(batch, replace(run, decisions=neutral[name]))
+            else:
+                model(replace(batch, **{name: neutral[name]}), run)
+        assert str(problem.value) == f"BiLSTM 1x3 cannot take {name}: it has {reason}"
 
 
 def test_without_a_head_there_are_no_logits_and_without_a_need_nothing_runs(monkeypatch):

@@ -1,5 +1,6 @@
 """Who learns from whom by what: every pair that the matrix says runs takes a step, every other says why in one line."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -86,5 +87,10 @@ def test_the_command_prints_three_views_and_every_reason(capsys):
     assert cli.main(["matrix", "--method", "minilm"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("minilm on text") == 3 and "a BERT teaches" in printed
-    assert "minilm reads keys, queries, values of its student, which BiLSTM 1x48 cannot have: it has logits" in printed
+    assert "1  reads more than the logits of its student, which BERT-Vision cannot have\n" in printed
+    assert cli.main(["matrix", "--method", "minilm", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == len(architectures.SIZED) ** 2
+    assert {row["reason"] for row in rows} >= {
+        "", "minilm reads keys, queries, values of its student, which BiLSTM 1x48 cannot have: it has logits"}
     assert cli.main(["matrix", "--method", "nothing"]) == 2

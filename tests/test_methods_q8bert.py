@@ -119,6 +119,8 @@ def test_a_quantisation_that_cannot_be_is_refused_before_anything_runs(name, set
 
 @each_method
 def test_other_architectures_are_refused(name):
-    config = DistilBertConfig(2, 12, 2, 48)
-    with pytest.raises(WrongUsage, match=f"^{name} quantises a BERT; got the student DistilBERT 2x12$"):
-        METHODS[name].plan(config, config, task=True)
+    other, one = DistilBertConfig(2, 12, 2, 48), BertConfig(2, 12, 2, 48)
+    for student, teacher in ((other, other), (other, one), (one, other)):
+        with pytest.raises(WrongUsage, match=f"^{name} quantises a BERT, which is its teacher; got the student {student}, "
+                                             f"the teacher {teacher}$"):
+            METHODS[name].plan(student, teacher, task=True)

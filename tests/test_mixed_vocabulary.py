@@ -72,7 +72,7 @@ def test_without_labels_the_logits_are_those_of_all_rows():
         want = whole(model)(batch, Pass(LOGITS)).logits.array
         assert np.isfinite(found).all() == (labels is None)
         np.testing.assert_array_equal(found[np.isfinite(found)], want[np.isfinite(found)])
-    everywhere = model(replace(batch, positions=None), Pass(LOGITS)).logits.array       # a row without a label: the first's
+    everywhere = model(replace(batch, positions=None), Pass(LOGITS)).logits.array       # without a label: the first's
     assert np.isfinite(everywhere).sum(1).tolist() == [SECOND if label >= VOCABULARY else VOCABULARY
                                                        for label in batch.labels.ravel()]
 
@@ -91,10 +91,12 @@ def test_a_text_of_one_vocabulary_has_the_same_logits_in_the_plain_bert_that_is_
     assert_close64(found, bert.features(twin, batch)["logits", None])
 
 
-def test_a_bert_that_learns_a_second_vocabulary_is_for_its_own_what_it_was():
-    plain, batch = plain_teacher(), mixed_batch(3)
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_bert_that_learns_a_second_vocabulary_is_for_its_own_what_it_was(tied):
+    plain, batch = plain_teacher(tied=tied), mixed_batch(3)
     batch = replace(batch, ids=batch.ids % VOCABULARY, labels=None)
-    before, model = {name: array.copy() for name, array in plain.arrays().items()}, widened(plain, SECOND, SHARED, seed=5)
+    before = {name: array.copy() for name, array in plain.arrays().items()}
+    model = widened(plain, SECOND, SHARED, seed=5)
     np.testing.assert_allclose(model(batch, Pass(LOGITS)).logits.array[:, :VOCABULARY],
                                plain(batch, Pass(LOGITS)).logits.array, rtol=1e-12, atol=1e-12)
     back = folded(model)
@@ -104,7 +106,8 @@ def test_a_bert_that_learns_a_second_vocabulary_is_for_its_own_what_it_was():
     words = model.arrays()["embeddings.word.weight"]
     assert words.dtype == np.float64 and 0.2 < words[VOCABULARY:].std() < 0.6           # initial_std 0.4
     assert not model.arrays()["head.bias"][VOCABULARY:].any()
-    assert (words != widened(plain, SECOND, SHARED, seed=6).arrays()["embeddings.word.weight"]).any()
+    drawn = [widened(plain, SECOND, SHARED, *seed).arrays()["embeddings.word.weight"] for seed in ((), (0,), (6,))]
+    assert (drawn[0] == drawn[1]).all() and (drawn[1] != drawn[2]).any() and (words != drawn[2]).any()
     with pytest.raises(WrongUsage, match="^need a BERT to give a second vocabulary; got mixed-vocabulary BERT 2x12$"):
         widened(model, 4)
     assert widened(plain_teacher(head="none"), SECOND).config.vocabulary == VOCABULARY + SECOND
@@ -136,10 +139,13 @@ def test_any_two_vocabularies(size, data):
 
 @pytest.mark.parametrize("changes, text", [
     ({"shared": ((0, 0), (0, 1))}, r"need every shared row once and below 6; got \[0, 0\]"),
-    ({"shared": ((6, 0),)}, r"need every shared row once and below 5; got \[6\]"),
-    ({"shared": ((0, 9),)}, r"need every shared piece once and below 4; got \[9\]"),
+    ({"shared": ((5, 0),)}, r"need every shared row once and below 5; got \[5\]"),
+    ({"shared": ((0, 4),)}, r"need every shared piece once and below 4; got \[4\]"),
+    ({"shared": ((0, 1), (1, 1))}, r"need every shared piece once and below 4; got \[1, 1\]"),
     ({"shared": ((0, -1),)}, "need every shared piece once"),
     ({"shared": ("ab",)}, r"need shared to be pairs of whole numbers; got \('ab',\)"),
+    ({"shared": (5,)}, r"need shared to be pairs of whole numbers; got \(5,\)"),
+    ({"heads": 3}, "need a hidden size that the heads divide: 4 hidden, 3 heads"),
     ({"shared": [[1, 2, 3]]}, "need shared to be pairs of whole numbers"),
     ({"shared": [[True, 1]]}, "need shared to be pairs of whole numbers"),
     ({"second_vocabulary": 8}, "need a first vocabulary and a second: 8 rows in all, 8 of the second, 0 shared"),
@@ -147,6 +153,22 @@ def test_any_two_vocabularies(size, data):
 def test_vocabularies_that_cannot_be_are_refused(changes, text):
     with pytest.raises(WrongUsage, match=text):
         MixedBertConfig(1, 4, 1, 4, vocabulary=8, second_vocabulary=4).but(**changes)
+
+
+def test_a_first_vocabulary_may_be_all_shared():
+    config = MixedBertConfig(1, 4, 1, 4, vocabulary=8, second_vocabulary=8, shared=[[0, 3]])
+    assert config.first_vocabulary == 1 and config.second_rows.tolist() == [1, 2, 3, 0, 4, 5, 6, 7]
+    assert config.as_dict()["shared"] == [[0, 3]] and config.shared == ((0, 3),)
+    alone = MixedBertConfig(1, 4, 1, 4)
+    assert (alone.first_vocabulary, alone.second_vocabulary, len(alone.second_rows)) == (30522, 0, 0)
+
+
+@pytest.mark.parametrize("head", ["sequence", "token"])
+def test_classes_are_of_no_vocabulary(head):
+    model, batch = mixed_teacher(head=head, labels=("a", "b"), pooler=True), mixed_batch(1)
+    labels = np.zeros(len(batch), int) if head == "sequence" else batch.labels
+    found = model(replace(batch, labels=labels), Pass(LOGITS)).logits.array
+    assert found.shape[1] == 2 and np.isfinite(found).all()
 
 
 def test_a_directory_of_it_says_that_transformers_cannot_express_it_and_opens_equal(tmp_path):

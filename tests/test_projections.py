@@ -19,6 +19,9 @@ NAMES = {                                           # of every case that learns 
     "tinybert, official": {"tinybert.fit_dense.weight", "tinybert.fit_dense.bias"},     # one for all, with a bias
     "tinybert on a task": {"tinybert.W_e.weight", "tinybert.W_h.weight"},
     "tinybert on a task, official": {"tinybert.fit_dense.weight", "tinybert.fit_dense.bias"},
+    "shared-projection": {"shared_projection.U_down.weight", "shared_projection.V_down.weight"},
+    "shared-projection, up": {"shared_projection.U_up.weight", "shared_projection.V_up.weight"},
+    "shared-projection, both": {f"shared_projection.{map}_{way}.weight" for map in "UV" for way in ("down", "up")},
 }
 
 

@@ -43,3 +43,8 @@ def test_the_table_of_losses_is_whole():
     assert set(re.findall(r"^\| `([\w.]+)` \|", table, re.M)) == set(losses.TERMS)
     for term in losses.TERMS.values():
         assert re.search(rf"`{re.escape(term.name)}` \| {re.escape(term.paper)}, {re.escape(term.equation)}", table), term.name
+
+
+def test_the_matrix_is_what_the_command_prints(capsys):
+    assert cli.main(["matrix"]) == 0
+    assert capsys.readouterr().out.rstrip() in README

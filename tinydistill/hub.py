@@ -17,7 +17,7 @@ from tinydistill.data import tokenizer as tokenizers
 from tinydistill.errors import Problem, WrongUsage
 from tinydistill.hub_names import form_in, form_of
 from tinydistill.safe_files import read_json, read_safetensors
-from tinydistill.students.configs import CLASSIFIERS, HEADS
+from tinydistill.students.configs import CLASSIFIERS, HEADS, OF_WORDS
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
@@ -30,6 +30,7 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
     wanted and not there, or there for other classes than `labels`, is drawn from `seed`, with the pooler below it where
     that is missing too; `require_head` makes this an error. Classes are put in the order of `labels`, and nameless ones
     (LABEL_0, LABEL_1 ...) take their names from it.
+    Untied: a decoder that is there and is not the word embeddings, or that config.json calls so.
     Left out: a next-sentence head, unless head is "pretraining" and the file has all of that; a `classifier_dropout`.
     Raises: WrongUsage for a directory or architecture that is not read here, Problem for a damaged file.
     """
@@ -61,8 +62,8 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
 
     if rows is None:
         tensors = {name: x for name, x in tensors.items() if not name.startswith(form.head_prefixes)}
-    elif head in ("masked-lm", "pretraining"):
-        _tie(form, tensors, weights)
+    elif head in OF_WORDS and not _tie(form, tensors, config.tied):
+        config = config.but(tied=False)
     has_pooler = any(name.startswith(form.pooler) for name in tensors)
     drawn = () if rows is not None else ("head.",) if has_pooler else ("head.", "pooler.")
     poolable = {"pooler": has_pooler or head in config.read_pooled} if "pooler" in config.as_dict() else {}
@@ -147,12 +148,21 @@ def _named(head, labels):
     return "no head" if head == "none" else f"a {head} head" + f" for {few}" * bool(labels)
 
 
-def _tie(form, tensors, path):
-    """Drop the decoder of a masked-lm head: its matrix is that of the word embeddings, or the model is another one."""
-    for twin, tied in form.tied.items():
-        x = tensors.pop(twin, None)
-        if x is not None and not np.array_equal(x, tensors.setdefault(tied, x)):
-            raise WrongUsage(f"need a decoder tied to the word embeddings: in {path} {twin} differs from {tied}")
+def _tie(form, tensors, tied):
+    """Drop what a masked-lm head has twice, its bias, and a matrix that is that of the word embeddings.
+
+    Returns: whether the decoder is tied: not where config.json says so (`tied`), or its matrix is there and another.
+    Of two biases that differ the decoder's is kept: transformers reads that one.
+    """
+    for twin, source in form.tied.items():
+        x = tensors.get(twin)
+        if x is None:
+            continue
+        if twin.endswith(".bias"):
+            tensors[source] = tensors.pop(twin)
+        elif tied := tied and np.array_equal(x, tensors.setdefault(source, x)):
+            del tensors[twin]
+    return tied
 
 
 def _finite(tensors, path):
@@ -205,6 +215,7 @@ def write(model, directory, tokenizer=None):
     for name, array in (model.stored() if hasattr(model, "stored") else model.arrays()).items():
         if (theirs := form.written(config, name)) is not None:
             tensors[theirs] = np.array(form.theirs(name, array), order="C")
+    tensors |= {twin: tensors[source] for twin, source in form.twins(config).items()}
     settings = form.settings(config) | {"dtype": str(next(p.dtype for p in model.parameters() if p.dtype.kind == "f"))}
     files = {CONFIG: _json(settings)}
     if tokenizer is not None:

@@ -12,7 +12,7 @@ import re
 
 from tinydistill import architectures, students
 from tinydistill.errors import Problem, WrongUsage
-from tinydistill.students.configs import CLASSIFIERS
+from tinydistill.students.configs import CLASSIFIERS, OF_WORDS
 
 OWN = "tinydistill-"                                # before the model_type of a directory in our own form
 LEGACY = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
@@ -89,16 +89,18 @@ class TheirForm:
             return "pretraining" if held("head.next_sentence") else "masked-lm", ()
         if held("head.ends"):
             return "span", ()
-        biases = (self.table.NAMES[ours] + ".bias" for ours in ("head.outer", "head.classifier") if ours in self.table.NAMES)
+        names = self.table.NAMES
+        biases = (names[ours] + ".bias" for ours in ("head.outer", "head.classifier") if ours in names)
         last = next((tensors[name] for name in biases if name in tensors), None)
         if last is None:
             return "none", ()
         kind, known = settings.get("architectures"), self.table.ARCHITECTURES
         of_tokens = kind == [known["token"]] if kind in ([known["token"]], [known["sequence"]]) \
             else self.table.SEQUENCE not in tensors
-        names = settings.get("id2label")
-        names = names if isinstance(names, dict) else {}
-        return "token" if of_tokens else "sequence", tuple(str(names.get(str(i), f"LABEL_{i}")) for i in range(last.size))
+        classes = settings.get("id2label")
+        classes = classes if isinstance(classes, dict) else {}
+        labels = tuple(str(classes.get(str(i), f"LABEL_{i}")) for i in range(last.size))
+        return "token" if of_tokens else "sequence", labels
 
     # ------------------------------------------------------------ settings
 
@@ -110,7 +112,8 @@ class TheirForm:
         chosen = dict(getattr(self.table, "FIELDS", {}))
         for ours, (theirs, default) in self.table.SETTINGS.items():
             value = default if settings.get(theirs) is None else settings[theirs]
-            chosen[ours] = SAME_ACTIVATION.get(value, value) if ours == "activation" and isinstance(value, str) else value
+            renamed = ours == "activation" and isinstance(value, str)
+            chosen[ours] = SAME_ACTIVATION.get(value, value) if renamed else value
             _require_kind(ours, theirs, default, value, path)
         for theirs, other in getattr(self.table, "SAME", {}).items():
             if settings.get(theirs, settings.get(other)) != settings.get(other):
@@ -123,7 +126,7 @@ class TheirForm:
     def settings(self, config):
         """config.json of a model."""
         table = self.table
-        settings = {"architectures": [table.ARCHITECTURES[config.head]], **table.FIXED, "tie_word_embeddings": True,
+        settings = {"architectures": [table.ARCHITECTURES[config.head]], **table.FIXED,
                     **{theirs: getattr(config, ours) for ours, (theirs, _) in table.SETTINGS.items()},
                     **(table.to_settings(config) if hasattr(table, "to_settings") else {})}
         settings |= {theirs: settings[other] for theirs, other in getattr(table, "SAME", {}).items()}
@@ -145,6 +148,11 @@ class TheirForm:
             return None
         inside = config.head != "none" and not ours.startswith("head.")
         return self.table.PREFIX * inside + self.name(ours)
+
+    def twins(self, config):
+        """{name: whose copy it is}. Beside an untied decoder transformers keeps two biases, and reads the decoder's."""
+        untied = config.head in OF_WORDS and not config.tied
+        return {twin: source for twin, source in self.tied.items() if untied and twin.endswith(".bias")}
 
     def refuses(self, config):
         """Why transformers cannot express this configuration, or nothing."""
@@ -170,6 +178,9 @@ class OwnForm:
     def written(self, config, ours):
         return ours
 
+    def twins(self, config):
+        return {}
+
     def theirs(self, ours, x):
         return x
 
@@ -183,7 +194,8 @@ class OwnForm:
 
     def config(self, settings, path):
         """The configuration in config.json, without its head."""
-        kind, values = architectures.ARCHITECTURES[self.model_type].config, settings["config"] | {"head": "none", "labels": ()}
+        kind = architectures.ARCHITECTURES[self.model_type].config
+        values = settings["config"] | {"head": "none", "labels": ()}
         for field in dataclasses.fields(kind):
             if field.type in (int, bool, str) and type(values.get(field.name, field.default)) is not field.type:
                 raise Problem(f"cannot read {path}: need {field.name} of a {self.model_type} to be "

@@ -1,4 +1,4 @@
-"""Shared projections in PyTorch: matrices along a diagonal, Frobenius norms, two softmaxes, and steps of both models."""
+"""Shared projections in PyTorch: matrices along a diagonal, Frobenius norms, two softmaxes, steps of both models."""
 
 import torch
 import transformers
@@ -50,7 +50,7 @@ def mixed_masked_lm(logits, labels, first, second_rows):
 def steps(student, teacher, maps, batches, recipe, first, second_rows, losses, alone=False):
     """[{term: value, "loss", "gradient_norm"}] of each step; student, teacher: transformers' models, trained in place.
 
-    losses: {"down" or "up": weight}, with maps {name: torch parameter}. alone: the teacher's stage, without the student.
+    losses: {"down" or "up": weight}, with maps {name: torch parameter}. alone: the teacher's stage, no student in it.
     """
     trained = {f"teacher.{name}": p for name, p in teacher.named_parameters()} | ({} if alone else maps | {
         f"student.{name}": p for name, p in student.named_parameters()})
@@ -82,13 +82,13 @@ def steps(student, teacher, maps, batches, recipe, first, second_rows, losses, a
 
 def _weights(name, student, teacher, maps, second_rows):
     """L_d or L_u over all parameters, of the teacher's words the rows of the student's vocabulary."""
-    u, v = (maps[f"shared_projection.{letter}_{name}.weight"] for letter in "UV")              # (teacher width, student width)
-    wide, narrow = u.shape
-    theirs, own, blocks = dict(teacher.named_parameters()), dict(student.named_parameters()), {}
+    u, v = (maps[f"shared_projection.{letter}_{name}.weight"] for letter in "UV")       # (teacher width, student width)
+    wide, theirs, own, blocks = len(u), dict(teacher.named_parameters()), dict(student.named_parameters()), {}
     for label, w in own.items():
         if label in ("bert.embeddings.word_embeddings.weight", "cls.predictions.bias"):
             theirs[label] = theirs[label][second_rows]
-        blocks[label] = [None if a == b else b // wide for a, b in zip(w.shape, theirs[label].shape)] + [None] * (2 - w.ndim)
+        sides = [None if a == b else b // wide for a, b in zip(w.shape, theirs[label].shape)]
+        blocks[label] = sides + [None] * (2 - w.ndim)
         own[label], theirs[label] = (x if x.ndim == 2 else x[:, None] for x in (w, theirs[label]))
     return down(own, theirs, u.T, v, blocks) if name == "down" else up(own, theirs, u, v.T, blocks)
 

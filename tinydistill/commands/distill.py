@@ -7,6 +7,7 @@ from tinydistill.commands import common, distill_data as data, grid
 from tinydistill.commands.distill_student import begun, configured
 from tinydistill.data import tokenizer as tokenizers
 from tinydistill.errors import NothingToDo, WrongUsage
+from tinydistill.losses.hard_labels import masked_lm
 from tinydistill.methods.projections import Projections
 from tinydistill.methods.start import STARTS
 from tinydistill.students.heads import with_head
@@ -119,7 +120,9 @@ def distil(args, method, teacher_paths, size, output):
               for stage, recipe in zip(plan, recipes)]
     unseen = rows.unseen(plan, recipes)
     terms = [term for _, term in plan[-1].terms]
-    first = mean_terms(phases[0].begin(student), teacher, terms, unseen, projections) if unseen else None
+    if plan[-1].head == "masked-lm" and masked_lm not in terms:
+        terms.append(masked_lm)                     # what every masked language model is compared by
+    first = mean_terms(phases[0].begin(student), teacher, terms, unseen, projections) if unseen and len(plan) == 1 else {}
     student, metrics = common.carry_out(
         args, {"method": method.name, "convention": args.convention, "settings": method.settings | settings,
                "stages": [stage.name for stage in plan], "teacher": list(map(str, teacher_paths)),
@@ -204,7 +207,8 @@ def read_teacher(path, plan, task):
 def text(result):
     if "grid" in result:
         return grid.text(result)
-    lines = [f"held out: {name} {result['held_out_before'][name]:.4f} -> {value:.4f}"
+    before = result.get("held_out_before", {})
+    lines = [f"held out: {name} " + (f"{before[name]:.4f} -> " if name in before else "") + f"{value:.4f}"
              for name, value in result.get("held_out", {}).items()]
     lines += [f"dev: {common.pretty(result['dev'])}"] if "dev" in result else []
     after = "predict" if "dev" in result else "finetune"

@@ -109,13 +109,14 @@ class Rows:
         named = identity | {"rows": str(self), "tokenizer": tokenizers.fingerprint(self.tokenizer),
                             "max_length": recipe.max_length, "backend": self.args.backend}
         return open_or_build(f"{self.args.cache_teacher}/{stage.name}", teacher, self.batches(stage, recipe),
-                             needs, named, length=getattr(student, "padded_length", None), dtype=self.args.cache_dtype, quiet=self.args.quiet,
+                             needs, named, length=getattr(student, "padded_length", None),
+                             dtype=self.args.cache_dtype, quiet=self.args.quiet,
                              say=lambda line: common.say(self.args, line))
 
     def unseen(self, plan, recipes):
-        """Held-out batches on which the terms of a single stage on text are measured before and after; else none."""
+        """Held-out batches on which the terms of the last stage are measured, where it reads text; else none."""
         stage, recipe = plan[-1], recipes[-1]
-        if len(plan) > 1 or stage.reads == TASK:
+        if stage.reads == TASK:
             return []
         batches = self.of_text(self.held_out[:500], recipe)
         fixed = [batch for _, batch in batches.once()]

@@ -15,6 +15,8 @@ from tinydistill.students.heads import with_head
 def configured(args, method, size, teacher, rows):
     """(the student's configuration, the model it already is where the size is a directory)."""
     if Path(size).is_dir():
+        if args.word_vectors:
+            raise WrongUsage(f"--word-vectors are what a new student's words begin with: {size} goes on with its own")
         given = hub.read(size)
         if given.config.vocabulary != teacher.vocabulary:
             raise WrongUsage(f"need a student with the teacher's vocabulary of {teacher.vocabulary:,} word pieces; "
@@ -23,7 +25,8 @@ def configured(args, method, size, teacher, rows):
     same_heads = method.equal_heads or (args.start or method.start) != "random"         # layers are compared, or copied
     config = parse(size, heads=teacher.heads if same_heads else None)
     if getattr(config, "takes_body", False):        # the whole of its teacher's
-        return on_body(config, teacher), None
+        padded_to = {"length": args.max_length} if args.max_length and hasattr(config, "length") else {}
+        return on_body(config.but(**padded_to), teacher), None
     if same_heads and config.heads and not has_fixed_heads(size):
         common.say(args, f"the student gets the teacher's {config.heads} attention heads")
     if config.model_type == teacher.model_type:

@@ -1,4 +1,4 @@
-"""A student with word pieces of its own: its tokenizer, a teacher that gets to know them, and what both of them read."""
+"""A student with word pieces of its own: its tokenizer, a teacher that gets to know them, and what both read."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,10 @@ class TwoVocabularies:
 
     @classmethod
     def of(cls, args, settings, texts, tokenizer, teacher):
-        """Those of a method with the setting `vocabulary`, learned from the training rows; None where it is 0 or none."""
+        """Those of a method with the setting `vocabulary`, learned from the training rows; None where it has none, or 0.
+
+        teacher: its configuration.
+        """
         if not settings.get("vocabulary"):
             return None
         if args.pairs:

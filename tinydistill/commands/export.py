@@ -13,7 +13,8 @@ def arguments(parser):
     parser.add_argument("--model", required=True, metavar="DIR", help="checkpoint or run directory")
     parser.add_argument("--output", required=True, metavar="DIR", help="a directory that holds no model yet")
     parser.add_argument("--format", choices=("hf",), default="hf", help="Hugging Face's (default hf)")
-    parser.add_argument("--head", choices=("any", "none"), default="any", help="any: the model's own (default); none: the body")
+    parser.add_argument("--head", choices=("any", "none"), default="any",
+                        help="any: the model's own (default); none: its body")
 
 
 def run(args):
@@ -21,7 +22,8 @@ def run(args):
     model = hub.read(path, head=args.head)
     reason = refusal(model.config)
     if reason:
-        raise WrongUsage(f"transformers cannot express {model.config}: {reason}; {args.model} is read by tinydistill alone")
+        raise WrongUsage(f"transformers cannot express {model.config}: {reason}; "
+                         f"{args.model} is read by tinydistill alone")
     if hub.exists(args.output):
         raise NothingToDo(f"{args.output} holds a model already")
     hub.write(model, args.output, tokenizers.load(path))

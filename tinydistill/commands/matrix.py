@@ -58,21 +58,43 @@ def shapes(prefix):
 
 VIEWS = (("a BERT teaches", lambda row: row["student"] if not row["teacher"] else None),
          ("a BERT learns", lambda row: row["teacher"] if not row["student"] else None),
-         ("teacher and student are of one architecture", lambda row: row["student"] if row["student"] == row["teacher"] else None))
+         ("teacher and student are of one architecture",
+          lambda row: row["student"] if row["student"] == row["teacher"] else None))
 
 
 def text(result):
-    """Three views of the pairs: who learns from a BERT, whom a BERT learns from, who learns from its like."""
+    """Three views of the pairs: who learns from a BERT, whom a BERT learns from, who learns from its like. Methods and
+    architectures that are told the same share a row and a column."""
     notes, parts = {}, []
     for title, column in VIEWS:
-        rows = {}
+        cells = {}                                  # {architecture: {method: cell}}
         for row in result:
             if column(row) is not None:
-                reason = re.split(": student|[,;] got ", row["reason"])[0]     # without the two at hand
-                cell = ("random" if row["start"] == "random" != METHODS[row["method"]].start else "runs") if row["runs"] else str(notes.setdefault(reason, len(notes) + 1))
-                rows.setdefault(f"{row['method']} on {row['on']}", {})[column(row) or "bert"] = cell
-        table = [{"": name, **cells} for name, cells in rows.items()]
-        parts.append(f"{title}\n{common.table(table, list(table[0]))}")
+                cells.setdefault(column(row) or "bert", {})[f"{row['method']} on {row['on']}"] = _cell(row, notes)
+        methods = list(next(iter(cells.values())))
+        columns = _alike({name: tuple(of_methods.values()) for name, of_methods in cells.items()})
+        rows = _alike({method: tuple(values[i] for values in columns) for i, method in enumerate(methods)})
+        names = ["/".join(names) for names in columns.values()]
+        table = [dict(zip(names, values)) | {"": ", ".join(together)} for values, together in rows.items()]
+        parts.append(f"{title}\n{common.table(table, [*names, ''])}")
     reasons = "\n".join(f"{number:>3}  {reason}" for reason, number in notes.items())
     return "\n\n".join([*parts, f"random: runs with --start random; a number: does not run, because\n{reasons}",
                          "--json has every pair of teacher and student"])
+
+
+def _alike(answers):
+    """{answer: the names that have it} of {name: answer}."""
+    together = {}
+    for name, answer in answers.items():
+        together.setdefault(answer, []).append(name)
+    return together
+
+
+def _cell(row, notes):
+    """"runs", "random", or the number of the reason, which is told without the two models at hand."""
+    if row["runs"]:
+        return "random" if row["start"] == "random" != METHODS[row["method"]].start else "runs"
+    reason = re.sub(r" \d+x\d+", "", row["reason"].removeprefix(f"{row['method']} "))
+    reason = re.split(": student|: it has |[,;] got |; this one has", reason)[0]
+    reason = re.sub("reads [a-z, ]+ of its", "reads more than the logits of its", reason)
+    return str(notes.setdefault(reason, len(notes) + 1))

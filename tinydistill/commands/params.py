@@ -9,10 +9,12 @@ HELP = "count the parameters of a size, part by part"
 
 
 def arguments(parser):
-    parser.add_argument("size", metavar="SIZE", help="LxH, LxHxA, a published name, or another architecture's PREFIX-LxH")
+    parser.add_argument("size", metavar="SIZE",
+                        help="LxH, LxHxA, a published name, or another architecture's PREFIX-LxH")
     parser.add_argument("--vocabulary", type=common.positive, metavar="N", help="instead of the size's own")
     parser.add_argument("--head", choices=HEADS, default="none", help="default none")
-    parser.add_argument("--classes", type=common.positive, metavar="C", default=2, help="of a head with classes (default 2)")
+    parser.add_argument("--classes", type=common.positive, metavar="C", default=2,
+                        help="of a head with classes (default 2)")
     parser.add_argument("--length", type=common.positive, metavar="T", default=128,
                         help="tokens of the sequence whose forward is counted (default 128)")
 
@@ -26,7 +28,7 @@ def run(args):
     shape = {"size": args.size, "architecture": architecture.title, "layers": config.layers, "hidden": config.hidden,
              "heads": config.heads, "feed_forward": config.feed_forward, "vocabulary": config.vocabulary}
     result = {**shape, "parts": counts, "length": args.length,
-              "forward_flops": architecture.forward_flops(config, args.length)}
+              "forward_flops": round(architecture.forward_flops(config, args.length))}
     if args.size in architectures.SIZES:
         size = architectures.SIZES[args.size]
         result |= {"paper": size.paper, "counted": size.counted,
@@ -43,4 +45,5 @@ def text(result):
                  "parameters": result["counted_as_published"]})
     rows.append({"part": f"FLOPs of one forward of {result['length']} tokens", "parameters": result["forward_flops"]})
     return (f"{result['size']}: {result['architecture']}, {result['layers']} layers, {result['hidden']} hidden, "
-            f"{result['heads']} heads, feed-forward {result['feed_forward']}\n" + common.table(rows, ("part", "parameters")))
+            f"{result['heads']} heads, feed-forward {result['feed_forward']}\n"
+            + common.table(rows, ("part", "parameters")))

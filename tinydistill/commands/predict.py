@@ -45,22 +45,22 @@ def run(args):
         raise WrongUsage("need a question, a TAB and the text that answers it in every line for a model of spans")
     answer = {"sequence": _sequence, "token": _tokens, "masked-lm": _masked, "span": _span}[model.config.head]
     logits = evaluation.logits(model, Batches(sequences, 32, 0, token_types=types, pad_id=special.pad))
-    return [{"text": text, **answer(model.config, tokenizer, special, ids, scores)}
+    return [{"text": text, **answer(model.config, tokenizer, special, ids, scores, text)}
             for text, ids, scores in zip(texts, sequences, logits)]
 
 
-def _sequence(config, tokenizer, special, ids, scores):
+def _sequence(config, tokenizer, special, ids, scores, text):
     p = evaluation.probabilities(scores)
     return {"label": config.labels[int(p.argmax())], "probabilities": dict(zip(config.labels, map(float, p)))}
 
 
-def _tokens(config, tokenizer, special, ids, scores):
+def _tokens(config, tokenizer, special, ids, scores, text):
     p = evaluation.probabilities(scores)                                                # (n, C)
     return {"tokens": [{"token": tokenizer.id_to_token(int(i)), "label": config.labels[int(row.argmax())],
                         "probability": float(row.max())} for i, row in zip(ids, p)][1:-1]}
 
 
-def _masked(config, tokenizer, special, ids, scores):
+def _masked(config, tokenizer, special, ids, scores, text):
     p = evaluation.probabilities(scores)                                                # (n, V)
     best = {int(place): np.argsort(-p[place])[:SHOWN] for place in np.flatnonzero(ids == special.mask)}
     if not best:
@@ -70,16 +70,19 @@ def _masked(config, tokenizer, special, ids, scores):
                       for place, candidates in best.items()]}
 
 
-def _span(config, tokenizer, special, ids, scores):
-    """The tokens i to j of the second text for which start_i + end_j is largest, at most LONGEST of them."""
-    first = int(np.flatnonzero(ids == special.sep)[0]) + 1                              # behind the question
-    while ids[first] == special.sep:                # RoBERTa has two there
-        first += 1
-    start, end = scores[first:-1].T                                                     # (n,) each
-    places = np.arange(len(end)) - np.arange(len(end))[:, None]                         # [i, j]: j - i
+def _span(config, tokenizer, special, ids, scores, text):
+    """What the second text has from token i to j, at most LONGEST tokens, for which start_i + end_j is largest."""
+    second = text.partition("\t")[2]
+    found = tokenizer.encode(second, add_special_tokens=False)
+    most = min(len(found), len(ids) - 1)            # before one special token; what was too long lost its end
+    n = next(n for n in range(most, -1, -1) if ids[len(ids) - 1 - n:-1].tolist() == found.ids[:n])
+    if n == 0:
+        raise WrongUsage(f"need a text with at least one token behind every TAB; {text!r:.60} has none")
+    start, end = scores[len(ids) - 1 - n:-1].T                                          # (n,) each
+    places = np.arange(n) - np.arange(n)[:, None]                                       # [i, j]: j - i
     sums = np.where((0 <= places) & (places < LONGEST), start[:, None] + end, -np.inf)
     i, j = np.unravel_index(sums.argmax(), sums.shape)
-    return {"answer": tokenizer.decode(ids[first + i:first + j + 1].tolist()), "score": float(sums[j, i])}
+    return {"answer": second[found.offsets[i][0]:found.offsets[j][1]].strip(), "score": float(sums[i, j])}
 
 
 def text(result):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinydistill.data.tokenizer import special_ids
 from tinydistill.errors import WrongUsage
 
 
@@ -18,18 +19,20 @@ class WordVectors:
         self.usable[[i for i, word in enumerate(self.words) if self.place[word] != i]] = False
 
     def table(self, tokenizer, rows, width):
-        """The vector of each of a tokenizer's words, (rows, width), and NaN for a piece that is no known word.
+        """The vector of each of a tokenizer's pieces that is a whole word, (rows, width); NaN for every other piece.
 
-        A piece is the word that it spells; one that goes on a word (`##ing`) or is special is none.
+        A word is whole where the tokenizer, behind a space, cuts it into one piece that is not special. Of words with
+        the same piece, as `The` and `the` where capitals are dropped, the first has its vector there.
         Raises: WrongUsage where the vectors have another width.
         """
         if self.vectors.shape[1] != width:
             raise WrongUsage(f"need word vectors of {width} numbers, as the student's words have; "
                              f"these have {self.vectors.shape[1]}")
-        found = np.full((rows, width), np.nan, np.float32)
-        for piece, number in tokenizer.get_vocab().items():
-            if piece in self.place:
-                found[number] = self.vectors[self.place[piece]]
+        found, special = np.full((rows, width), np.nan, np.float32), set(vars(special_ids(tokenizer)).values())
+        cut = tokenizer.encode_batch([" " + word for word in self.words], add_special_tokens=False)
+        for pieces, vector in zip(cut, self.vectors):
+            if len(pieces) == 1 and pieces.ids[0] not in special and np.isnan(found[pieces.ids[0], 0]):
+                found[pieces.ids[0]] = vector
         return found
 
     def neighbours(self, word, count):

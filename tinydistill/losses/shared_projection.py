@@ -24,15 +24,15 @@ from tinydistill.tensor import Tensor
 def mixed_label_loss(student, teacher, batch, divisor):
     """The teacher's masked language model, each place in the vocabulary by which its word was cut.
 
-    Equation: -1/divisor sum_n log softmax(logits_n)[label_n] over the labels n of the batch's `mixed` rows, in nats; each
-    softmax is over the label's vocabulary, the logits of the other being -inf; the divisor is their number in the global
-    batch. Shapes: logits (N, rows of both vocabularies) at the positions of the mixed rows.
+    Equation: -1/divisor sum_n log softmax(logits_n)[label_n] over the labels n of the batch's `mixed` rows, in nats;
+    each softmax is over the label's vocabulary, the logits of the other being -inf; the divisor is the number of these
+    labels in the global batch. Shapes: logits (N, rows of both vocabularies) at the positions of the mixed rows.
     A model by itself, without a `mixed` part, is its own teacher. Gradient: softmax - onehot over the divisor, for the
     logits of the teacher, which this loss trains. Source: Zhao et al. 2019; US patent 11,797,862, claim 8: two separate
     softmax layers. No published code.
 
     >>> import numpy as np; from tinydistill import Tensor; from tinydistill.features import Batch, Features
-    >>> logits = Tensor(np.array([[0.0, 0.0, 0.0, -np.inf], [-np.inf, -np.inf, 0.0, 0.0]]))     # vocabularies 0 1 2, 2 3
+    >>> logits = Tensor(np.array([[0.0, 0.0, 0.0, -np.inf], [-np.inf, -np.inf, 0.0, 0.0]]))     # 0 1 2, and 2 3
     >>> batch = Batch(ids=np.zeros((1, 2), int), mask=np.ones((1, 2), bool), labels=np.array([[1, 3]]))
     >>> round(mixed_label_loss(Features("two tokens", 0, None, logits=logits), None, batch, 2).item(), 6)   # log(6) / 2
     0.89588

@@ -30,15 +30,16 @@ def same(student, teacher):
     return shapes[0] == shapes[1] and student.config.labels == teacher.config.labels
 
 
-def require_bert(name, student):
-    """Raises: WrongUsage where the student is another architecture."""
-    if student.model_type != "bert":
-        raise WrongUsage(f"{name} quantises a BERT; got the student {student}")
+def require_bert(name, student, teacher):
+    """Raises: WrongUsage where the student, or the model that it begins as, is another architecture."""
+    if (student.model_type, teacher.model_type) != ("bert", "bert"):
+        raise WrongUsage(f"{name} quantises a BERT, which is its teacher; "
+                         f"got the student {student}, the teacher {teacher}")
 
 
 def check(student, teacher, **settings):
     """A BERT, and a quantisation that there is."""
-    require_bert("q8bert", student)
+    require_bert("q8bert", student, teacher)
     q8bert.Q8BertConfig(student.layers, student.hidden, student.heads, student.feed_forward, **settings)
 
 

@@ -31,7 +31,7 @@ def layer_bits(bits):
 
 def check(student, teacher, bits, groups):
     """A BERT whose neurons the groups divide, with bits for each of its layers."""
-    require_bert("q-bert", student)
+    require_bert("q-bert", student, teacher)
     qbert.QBertConfig(student.layers, student.hidden, student.heads, student.feed_forward,
                       layer_bits=layer_bits(bits), groups=groups)
 

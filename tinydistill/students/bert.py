@@ -119,9 +119,10 @@ def parameter_count(config):
     """
     D, F = config.hidden, config.feed_forward
     layer = 4 * D * D + 4 * D + 2 * D * F + F + D + 4 * D
-    head = {"none": 0, "masked-lm": D * D + D + 2 * D + config.vocabulary,
-            "pretraining": D * D + D + 2 * D + config.vocabulary + 2 * (D + 1),
-            "sequence": len(config.labels) * (D + 1), "token": len(config.labels) * (D + 1), "span": 2 * (D + 1)}[config.head]
+    words = D * D + D + 2 * D + config.vocabulary + (0 if config.tied else config.vocabulary * D)
+    classes = len(config.labels) * (D + 1)
+    head = {"none": 0, "masked-lm": words, "pretraining": words + 2 * (D + 1), "sequence": classes, "token": classes,
+            "span": 2 * (D + 1)}[config.head]
     parts = {
         "word embeddings": config.vocabulary * D,
         "other embeddings": (config.positions + config.token_types + 2) * D,

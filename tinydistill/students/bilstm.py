@@ -121,7 +121,8 @@ class BiLstm(Module):
     Words without one, and all words where none are given, start from uniform(-0.25, 0.25), alike in all tables.
     The LSTM starts from uniform(-1/sqrt(H), 1/sqrt(H)), a linear map of D inputs from uniform(-1/sqrt(D), 1/sqrt(D)),
     as PyTorch's do.
-    Raises: Problem where another feature is needed; WrongUsage where vectors do not fit, or a pair has no token types.
+    Raises: Problem where another feature is needed, or something is given that only a Transformer can take; WrongUsage
+    where vectors do not fit, or a pair has no token types.
     """
 
     def __init__(self, config, seed=0, vectors=None):
@@ -158,6 +159,11 @@ class BiLstm(Module):
             table.array = words.astype(np.float32)  # a copy for each: optimisers work in place
 
     def __call__(self, batch, run):
+        for name, given, reason in (("attention_mask", batch.attention_mask, "no attention"),
+                                    ("position_ids", batch.position_ids, "no positions"),
+                                    ("decisions", run.decisions, "no layers or modules that can be left out")):
+            if given is not None:
+                raise Problem(f"{self.config} cannot take {name}: it has {reason}")
         others = sorted({name for name, _ in run.needs.wanted} - {"logits"})
         if others:
             raise Problem(f"need {others[0]}, which {self.config} cannot have: of all features it has logits only")

@@ -8,6 +8,7 @@ from tinydistill.features import PER_LAYER, PER_MODEL
 
 HEADS = ("none", "masked-lm", "pretraining", "sequence", "token", "span")
 CLASSIFIERS = ("sequence", "token")                 # heads with named classes
+OF_WORDS = ("masked-lm", "pretraining")             # heads with a decoder, to the words of the vocabulary
 READ_POOLED = ("pretraining", "sequence")           # heads that read the pooled [CLS] of a BERT
 ACTIVATIONS = ("gelu", "gelu_new", "relu")          # by the names of their ops
 
@@ -32,6 +33,7 @@ class BertConfig:
     head: str = "none"                              # one of `heads_known`
     labels: tuple = ()                              # the classes' names where the head has classes
     activation: str = "gelu"                        # of feed-forward and masked-lm head
+    tied: bool = True                               # the decoder of a head of words is the word embeddings
 
     model_type = "bert"
     heads_known = HEADS

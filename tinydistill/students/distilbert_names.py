@@ -17,6 +17,7 @@ NAMES = {                                           # ours: theirs; N is the num
     "head.dense": "vocab_transform",
     "head.norm": "vocab_layer_norm",
     "head": "vocab_projector",
+    "head.decoder": "vocab_projector",              # where it is not tied; its bias is the head's
     "head.pre_classifier": "pre_classifier",
     "head.classifier": "classifier",
     "head.ends": "qa_outputs",
@@ -40,6 +41,7 @@ SETTINGS = {                                        # ours: theirs, and what a c
     "span_dropout": ("qa_dropout", 0.1),
     "initial_std": ("initializer_range", 0.02),
     "pad_id": ("pad_token_id", 0),
+    "tied": ("tie_word_embeddings", True),
     "activation": ("activation", "gelu"),
 }
 FIXED = {"model_type": "distilbert"}

@@ -15,22 +15,29 @@ def select(x, positions):
 class MaskedLanguageHead(Module):
     """logits = LN(act(h W + b)) E^T + c at the selected positions, with E the word embeddings: the decoder is tied.
 
+    Where it is not, E is a matrix of its own, `decoder`, and the word embeddings are read by the input alone.
     Shapes: x (B, T, D), E (V, D), logits (N, V). Source: Devlin et al. 2019; google-research/bert, run_pretraining.py.
     """
 
     def __init__(self, config):
         self.dense = Linear(config.hidden, config.hidden)
         self.norm = LayerNorm(config.hidden, config.eps)
+        if not config.tied:
+            self.decoder = Embedding(config.vocabulary, config.hidden)
         self.bias = parameter((config.vocabulary,))
         self.activation = config.activation
 
     def __call__(self, x, positions, word_embeddings):
         h = activated(self.dense, select(x, positions), self.activation)
-        return ops.linear(self.norm(h), word_embeddings, self.bias)
+        E = self.decoder.weight if hasattr(self, "decoder") else word_embeddings
+        return ops.linear(self.norm(h), E, self.bias)
 
 
 class PretrainingHead(MaskedLanguageHead):
-    """The same, and whether the second sentence follows the first: next_sentence = pooled W + b. Shapes: (B, D) -> (B, 2)."""
+    """The same, and whether the second sentence follows the first: next_sentence = pooled W + b.
+
+    Shapes: (B, D) -> (B, 2).
+    """
 
     def __init__(self, config):
         super().__init__(config)

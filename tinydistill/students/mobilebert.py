@@ -33,7 +33,7 @@ from tinydistill.nn import Dropout, Embedding, LayerNorm, Linear, Module, NoNorm
 from tinydistill.nn.layers import activated
 from tinydistill.students.architecture import Architecture, Size
 from tinydistill.students.bert import Bert, BertEmbeddings
-from tinydistill.students.configs import BertConfig, require_head
+from tinydistill.students.configs import OF_WORDS, BertConfig, require_head
 from tinydistill.students.heads import SplitDecoderHead
 
 CHOICES = {"attention_input": ("shared", "bottleneck", "block"), "norm": ("no_norm", "layer_norm"),
@@ -61,6 +61,9 @@ class MobileBertConfig(BertConfig):
 
     def __post_init__(self):
         require_head(self)
+        if self.head in OF_WORDS and not self.tied:
+            raise WrongUsage(f"need a decoder tied to the word embeddings, as every MobileBERT has it, for a "
+                             f"{self.head} head")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise WrongUsage(f"need {name} out of {', '.join(known)}; got {getattr(self, name)}")

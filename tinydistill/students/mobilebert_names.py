@@ -61,6 +61,7 @@ SETTINGS = {                                        # ours: theirs, and what a c
     "attention_dropout": ("attention_probs_dropout_prob", 0.1),
     "initial_std": ("initializer_range", 0.02),
     "pad_id": ("pad_token_id", 0),
+    "tied": ("tie_word_embeddings", True),
     "pooler": ("classifier_activation", True),      # False: pooled is the last hidden state of [CLS] as it is
     "embedding": ("embedding_size", 128),
     "bottleneck": ("intra_bottleneck_size", 128),

@@ -19,6 +19,7 @@ NAMES = {                                           # ours: theirs; N is the num
     "head.dense": "lm_head.dense",
     "head.norm": "lm_head.layer_norm",
     "head": "lm_head",
+    "head.decoder": "lm_head.decoder",              # where it is not tied
     "head.inner": "classifier.dense",               # of a sequence head
     "head.outer": "classifier.out_proj",
     "head.classifier": "classifier",                # of a token head
@@ -44,5 +45,6 @@ SETTINGS = {                                        # ours: theirs, and what a c
     "attention_dropout": ("attention_probs_dropout_prob", 0.1),
     "initial_std": ("initializer_range", 0.02),
     "pad_id": ("pad_token_id", 1),
+    "tied": ("tie_word_embeddings", True),
 }
 FIXED = {"model_type": "roberta", "hidden_act": "gelu", "is_decoder": False, "add_cross_attention": False}

@@ -16,7 +16,7 @@ from tinydistill.nn import Dropout, EncoderLayer, FeedForward, GroupedLinear, La
 from tinydistill.students import bert
 from tinydistill.students.architecture import Architecture, Size
 from tinydistill.students.bert import Bert
-from tinydistill.students.configs import BertConfig, usual_heads
+from tinydistill.students.configs import HEADS, BertConfig, usual_heads
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class SqueezeBertConfig(BertConfig):
     outer_groups: int = 4                           # and F -> D
     model_type = "squeezebert"
     layer_kind = "SqueezeBERT's"
+    read_pooled = HEADS                             # transformers has a pooler beside every head, read or not
 
     def __post_init__(self):
         super().__post_init__()

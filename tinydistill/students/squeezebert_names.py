@@ -19,6 +19,7 @@ NAMES = {                                           # ours: theirs; N is the num
     "head.dense": "cls.predictions.transform.dense",
     "head.norm": "cls.predictions.transform.LayerNorm",
     "head": "cls.predictions",
+    "head.decoder": "cls.predictions.decoder",      # where it is not tied
     "head.classifier": "classifier",
     "head.ends": "qa_outputs",
 }
@@ -43,6 +44,7 @@ SETTINGS = {                                        # ours: theirs, and what a c
     "attention_dropout": ("attention_probs_dropout_prob", 0.1),
     "initial_std": ("initializer_range", 0.02),
     "pad_id": ("pad_token_id", 0),
+    "tied": ("tie_word_embeddings", True),
     "activation": ("hidden_act", "gelu"),
     "query_groups": ("q_groups", 4),
     "key_groups": ("k_groups", 4),

@@ -9,9 +9,10 @@ from tinydistill.data.mixed_vocabulary import MixedTexts, TwoTexts, batches_at, 
 from tinydistill.errors import WrongUsage
 from tinydistill.features import IGNORED
 from tinydistill.methods.stage import Recipe
-from tinydistill.students.mixed_vocabulary import MixedBertConfig
+from tinydistill.students.mixed_vocabulary import MixedBertConfig, second_rows
 
-TEXTS = ["the cat sat on the mat", "a catalogue of sad mats, sitting", "on the cat", "Mats! sat; satiated catamaran", "at"]
+TEXTS = ["the cat sat on the mat", "a catalogue of sad mats, sitting", "on the cat", "Mats! sat; satiated catamaran",
+         "at"]
 RECIPE = Recipe(steps=4, batch_size=3, learning_rate=1e-3, max_length=12)
 @pytest.fixture(scope="module")
 def first():
@@ -97,6 +98,16 @@ def test_a_word_of_which_nothing_is_left_is_nowhere(first, second, rows):
         assert odd.row(i, 0, 0, 0.5).tolist() == [2, 3]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_word_that_one_of_the_two_does_not_see_is_nowhere(second, order):
+    """Bytes of control characters are pieces of a BPE, and nothing to WordPiece."""
+    tokenizers_of = [tokenizers.train_bpe(TEXTS, 300), second][::order]
+    rows = second_rows(tokenizers_of[0].get_vocab_size(), tokenizers_of[1].get_vocab_size(), shared_ids(*tokenizers_of))
+    odd, plain = (MixedTexts([text], *tokenizers_of, rows, RECIPE, 0) for text in ("the \u0001 cat", "the cat"))
+    for p in (0.0, 1.0):
+        np.testing.assert_array_equal(odd.row(0, 0, 0, p), plain.row(0, 0, 0, p))
+
+
 @pytest.mark.parametrize("shards", [1, 2, 3])
 def test_both_texts_go_to_the_same_worker(shards):
     batch = two_texts(0)
@@ -119,7 +130,8 @@ def test_either_row_is_masked_and_predicted_in_the_vocabulary_of_the_word(first,
     for step in range(12):
         batch, plain = at(step), texts.at(step, 0.5)
         np.testing.assert_array_equal(batch.labels, at(step).labels)
-        for masked, whole, size in ((batch, plain, second.get_vocab_size()), (batch.mixed, plain.mixed, rows.max() + 1)):
+        sizes = second.get_vocab_size(), rows.max() + 1
+        for masked, whole, size in zip((batch, batch.mixed), (plain, plain.mixed), sizes):
             some = masked.labels != IGNORED
             np.testing.assert_array_equal(masked.labels[some], whole.ids[some])
             np.testing.assert_array_equal(masked.ids[~some], whole.ids[~some])
@@ -128,6 +140,21 @@ def test_either_row_is_masked_and_predicted_in_the_vocabulary_of_the_word(first,
             assert (masked.ids[some] == 4).any() or not some.any()                      # [MASK] is shared
         seen |= set(batch.mixed.labels[batch.mixed.labels != IGNORED] >= first.get_vocab_size())
     assert seen == {False, True}
+
+
+def test_random_tokens_are_of_either_vocabulary(first, second, rows):
+    at = batches_at([10 * "cat "] * 30, first, second, rows, RECIPE.but(batch_size=30), 7, rate=1.0,
+                    probability=lambda step: 0.0)
+    seen = {int(i) for step in range(120) for i in at(step).mixed.ids.ravel()}
+    assert seen == set(range(rows.max() + 1)) - {0, 1}                  # nothing is padded, nothing unknown
+
+
+def test_fifteen_of_a_hundred_are_masked_unless_told_otherwise(first, second, rows):
+    usual, told = (batches_at(TEXTS, first, second, rows, RECIPE, 7, probability=lambda step: 0.5, **rate)
+                   for rate in ({}, {"rate": 0.15}))
+    for step in range(8):
+        np.testing.assert_array_equal(usual(step).labels, told(step).labels)
+        np.testing.assert_array_equal(usual(step).mixed.labels, told(step).mixed.labels)
 
 
 def test_a_probability_of_each_step(first, second, rows):

@@ -241,3 +241,28 @@ def test_a_damaged_checkpoint_is_one_line(capsys, tmp_path, teacher):
                        tmp_path / "out", "--quiet")
     assert code == 1 and "model.safetensors" in err and len(err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_several_models_are_evaluated_as_one(capsys, tmp_path, corpus, teacher):
+    """BERT-Vision's way to join two: the largest probability that any of them gives. And other vocabularies are refused."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for split in ("train", "dev"):
+        rows = [f"the {'value' if i % 2 else 'name'} of the file {i}\t{i % 2}" for i in range(32)]
+        (data / f"{split}.tsv").write_text("sentence\tlabel\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    task = ("--task", "sst-2", "--data", data)
+    for seed in (0, 1):
+        run_json(capsys, "finetune", *task, "--model", teacher, "--output", tmp_path / f"m{seed}", "--max-steps", 2, "--seed",
+                 seed, "--quiet", "--lr", 1e-2)
+    models = [f"--model={tmp_path / f'm{seed}'}" for seed in (0, 1)]
+    one = run_json(capsys, "evaluate", *task, models[0])
+    assert run_json(capsys, "evaluate", *task, models[0], models[0])["accuracy"] == one["accuracy"]
+    for combined in ("mean", "maximum"):
+        both = run_json(capsys, "evaluate", *task, *models, "--combined", combined)
+        assert both["model"] == [m.partition("=")[2] for m in models] and 0 <= both["accuracy"] <= 1
+    other = tmp_path / "other"
+    run_json(capsys, "pretrain", "--student", "1x8", "--corpus", corpus, "--vocabulary", 60, "--max-steps", 1, "--output", other,
+             "--quiet")
+    run_json(capsys, "finetune", *task, "--model", other, "--output", tmp_path / "m2", "--max-steps", 1, "--quiet")
+    code, _, err = run(capsys, "evaluate", *task, models[0], f"--model={tmp_path / 'm2'}")
+    assert code == 2 and "need models with one vocabulary" in err

@@ -90,7 +90,7 @@ def distil(args, method, teacher_paths, size, output):
     """One teacher (or several), one student, one run directory."""
     paths = [hub.located(path, "a teacher") for path in teacher_paths]
     task, settings = tasks.get(args.task) if args.task else None, settings_of(method, args.set)
-    tokenizer = same_tokenizer(paths)
+    tokenizer = tokenizers.same(paths)
     rows = data.Rows.load(args, task, tokenizer)
     task = rows.task
     teacher_config = hub.read(paths[0]).config
@@ -162,15 +162,6 @@ def require_soft_labels(method, plan, paths):
     if len(paths) > 1 and read:
         raise WrongUsage(f"several teachers need a method of soft labels alone; {method.name} also reads "
                          f"{', '.join(sorted(read))} of its teacher: name one --teacher")
-
-
-def same_tokenizer(paths):
-    """The tokenizer of the teachers, which must be one."""
-    tokenizer, *others = (tokenizers.load(path) for path in paths)
-    for path, other in zip(paths[1:], others):
-        if other.get_vocab() != tokenizer.get_vocab():
-            raise WrongUsage(f"need teachers with one vocabulary: that of {path} differs from that of {paths[0]}")
-    return tokenizer
 
 
 def chosen(plan, skipped):

@@ -166,6 +166,15 @@ def _spelled(tokenizer):
     return found
 
 
+def same(directories):
+    """The tokenizer of several models, which must be one. Raises: WrongUsage where vocabularies differ."""
+    tokenizer, *others = (load(path) for path in directories)
+    for path, other in zip(directories[1:], others):
+        if other.get_vocab() != tokenizer.get_vocab():
+            raise WrongUsage(f"need models with one vocabulary: that of {path} differs from that of {directories[0]}")
+    return tokenizer
+
+
 def settings(tokenizer, longest):
     """What tokenizer_config.json has to say beside tokenizer.json, for transformers to encode as we do: a dict.
 

@@ -95,6 +95,9 @@ def distil(args, method, teacher_paths, size, output):
     task = rows.task
     teacher_config = hub.read(paths[0]).config
     config, given = configured(args, method, size, teacher_config, rows)
+    two = rows.with_vocabulary(method.settings | settings, teacher_config)
+    if two:
+        config, teacher_config = two.of_student(config), two.of_teacher(teacher_config)
     plan = chosen(method.plan(config, teacher_config, task=task is not None, convention=args.convention, **settings), args.skip)
     rows.require_read(plan)
     positions = min(config.longest, teacher_config.longest)
@@ -103,6 +106,7 @@ def distil(args, method, teacher_paths, size, output):
     recipes = shared_out(recipes, args.max_steps)
     require_soft_labels(method, plan, paths)
     teachers = [read_teacher(path, plan, task) for path in paths]
+    teachers = [two.taught(teacher, args.seed) for teacher in teachers] if two else teachers
     own_start = "first-layers" if getattr(config, "takes_body", False) else method.start
     start = "given" if given else args.start or own_start
     student = given or begun(args, start, config, rows.head(plan[0]), tokenizer, teachers)
@@ -119,17 +123,19 @@ def distil(args, method, teacher_paths, size, output):
                     lambda model, stage=stage: with_head(model, *rows.head(stage), seed=args.seed))
               for stage, recipe in zip(plan, recipes)]
     unseen = rows.unseen(plan, recipes)
-    terms = [term for _, term in plan[-1].terms]
+    terms = [term for _, term in plan[-1].terms if not plan[-1].teacher_inside]         # those of the student alone
     if plan[-1].head == "masked-lm" and masked_lm not in terms:
         terms.append(masked_lm)                     # what every masked language model is compared by
-    first = mean_terms(phases[0].begin(student), teacher, terms, unseen, projections) if unseen and len(plan) == 1 else {}
+    first = {}
+    if unseen and len(plan) == 1 and not plan[0].teacher_inside:
+        first = mean_terms(phases[0].begin(student), teacher, terms, unseen, projections)
     student, metrics = common.carry_out(
         args, {"method": method.name, "convention": args.convention, "settings": method.settings | settings,
                "stages": [stage.name for stage in plan], "teacher": list(map(str, teacher_paths)),
                "teacher_sha256": identity["teacher"], "student": size, "heads": config.heads, **rows.as_dict(),
                "start": start, "init_std": args.init_std, "mask_rate": args.mask_rate,
                "masking": {stage.name: rows.masking(stage) for stage in plan if rows.masking(stage)}},
-        student, phases, output=output, projections=projections, tokenizer=tokenizer)
+        student, phases, output=output, projections=projections, tokenizer=two.second if two else tokenizer)
     result = {"output": str(output), **metrics[-1], "sha256": hub.fingerprint(output)}
     if len(plan) > 1:
         result["stages"] = {stage.name: one for stage, one in zip(plan, metrics)}

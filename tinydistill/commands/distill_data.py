@@ -6,6 +6,7 @@ import numpy as np
 
 from tinydistill.backend import xp_of
 from tinydistill.commands import common
+from tinydistill.commands.distill_vocabulary import TwoVocabularies
 from tinydistill.commands.finetune import score
 from tinydistill.data import corpora, inputs, tokenizer as tokenizers
 from tinydistill.errors import WrongUsage
@@ -24,6 +25,7 @@ class Rows:
     splits: object = None
     texts: object = None
     held_out: object = None
+    two: object = None                              # TwoVocabularies, where the student has one of its own
 
     @classmethod
     def load(cls, args, task, tokenizer):
@@ -33,6 +35,12 @@ class Rows:
             return rows
         task, splits = task.open(args.data)
         return cls(args, tokenizer, task=task, splits=splits)
+
+    def with_vocabulary(self, settings, teacher):
+        """TwoVocabularies where the method gives the student word pieces of its own, else None."""
+        if self.task is None:
+            self.two = TwoVocabularies.of(self.args, settings, self.of_corpus(), self.tokenizer, teacher)
+        return self.two
 
     def of_corpus(self):
         """The corpus's training rows, documents with --pairs; pre-training on the way to a task reads them, too."""
@@ -78,6 +86,8 @@ class Rows:
 
     def batches_at(self, stage, recipe):
         """The global batch of each step of the stage."""
+        if self.two:
+            return self.two.batches_at(self.args, stage, recipe, self.of_corpus(), self.masking(stage))
         batches = self.batches(stage, recipe)
         if self.masking(stage) is None:
             return batches.at
@@ -118,6 +128,8 @@ class Rows:
         stage, recipe = plan[-1], recipes[-1]
         if stage.reads == TASK:
             return []
+        if self.two:
+            return list(self.two.unseen(self.args, recipe, self.held_out[:500], self.masking(stage)))
         batches = self.of_text(self.held_out[:500], recipe)
         fixed = [batch for _, batch in batches.once()]
         if self.masking(stage):

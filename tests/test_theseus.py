@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import strict_device
 from gradcheck import assert_close64, assert_within
 from method_toys import CASES, LABELS, batch_of, copies, models
 from oracle import bert
 from oracle import theseus as oracle
 from small_bert import dense
+from tinydistill import kernels
 from tinydistill.architectures import parse
+from tinydistill.backend import to_host
 from tinydistill.compress.theseus import Theseus
 from tinydistill.errors import WrongUsage
 from tinydistill.features import Needs, Pass
@@ -26,7 +29,7 @@ from tinydistill.students.bert import Bert, parameter_count
 from tinydistill.students.heads import with_head
 from tinydistill.tensor import gradients
 from tinydistill.training.loop import Phase, train_phases
-from toys import Memory, toy
+from toys import Memory, assert_all_within, toy
 
 METHOD = METHODS["theseus"]
 LOGITS = Needs.of(logits=True)
@@ -250,3 +253,27 @@ def test_it_learns_and_the_successor_alone_keeps_it():
     before = loss(Theseus(teacher, student))
     out, _ = train_phases(student, [phase], quiet=True)
     assert loss(out) < 0.5 * before
+
+
+# ---------------------------------------------------------------- another library
+
+def test_the_device_never_waits_for_a_decision(strict_cupy):
+    """Forward and backward through a mixed model on the stand-in for CuPy, and its successor there."""
+    successor, predecessor = pair()
+    read, run = batch(0, predecessor), Pass(LOGITS, decisions=(True, False))
+    model = Theseus(predecessor, successor)
+    with kernels.use("plain"):
+        features = model(read, run)
+        truth = gradients((features.logits * features.logits).sum(), model.parameters())
+    model.to(strict_cupy)
+    moved = read.to(strict_cupy)
+    with strict_device.no_sync():
+        there = model(moved, run)
+        found = gradients((there.logits * there.logits).sum(), model.parameters())
+    assert_close64(to_host(there.logits.array), features.logits.array, "logits")
+    assert any(g is None for g in truth)                                # what takes no part
+    names = model.named_parameters()                                    # the bias of keys has none but rounding
+    assert_all_within({name: None if g is None else to_host(dense(g)) for name, g in zip(names, found)},
+                      {name: None if g is None else dense(g) for name, g in zip(names, truth)}, 1e-12)
+    replaced = model.successor()
+    assert all(type(p.array) is type(model.parameters()[0].array) for p in replaced.parameters())

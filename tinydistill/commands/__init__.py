@@ -4,4 +4,4 @@ A command returns data; `--json` prints it as it is, `text` makes lines of it fo
 """
 
 COMMANDS = ("demo", "pretrain", "distill", "finetune", "evaluate", "predict", "prune", "augment", "methods", "losses",
-            "students", "matrix", "tasks", "corpora", "params", "export", "report", "trace")
+            "students", "matrix", "tasks", "corpora", "params", "sensitivity", "export", "report", "trace")

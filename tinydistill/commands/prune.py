@@ -38,12 +38,12 @@ def share(text):
 
 
 def run(args):
-    path = common.require_directory(args.model, "a model")
+    path = hub.located(args.model, "a model")
     tokenizer = tokenizers.load(path)
     task, splits = tasks.get(args.task).open(args.data)
     model = hub.read(path, head=task.kind, labels=task.labels, require_head=True)
     pruned(model, {})                               # an architecture that has no heads to take out says so now
-    rows, positions = len(splits["train"]), model.config.positions
+    rows, positions = len(splits["train"]), model.config.longest
     recipe = common.recipe_of(args, michel.finetune, rows, positions)
     batches = inputs.labelled(splits["train"], tokenizer, recipe, args.seed)
     model = common.placed(args, model)

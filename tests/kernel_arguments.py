@@ -40,7 +40,7 @@ def arguments(name, n, random):
         "grouped_linear": (n(A, B * T, D), n(A, K, D), [None, n(A * K)][random.integers(2)]),
         "lstm": lstm,
         "lstm_pullback": (n(B, T, K), *lstm[:3], *kernels.plain.lstm(*lstm), lstm[-1]),
-        "sum_over_rows": (logits,),
+        "row_sums": (x, float([1.0, 1 / D][random.integers(2)])),
         "dropout": (q, random.random(q.shape) < 0.7, 0.7),
         "cross_entropy": (logits, np.where(random.random(len(logits)) < 0.3, 1, random.integers(0, D, A * T)),
                           [-100, 1][random.integers(2)]),

@@ -10,6 +10,7 @@ A row of weight 0 counts nothing, whatever stands in it. Neither side ever store
 import numpy as np
 
 from tinydistill.backend import xp_of
+from tinydistill.kernels.row_sums import row_sums_numpy
 from tinydistill.kernels.softmax import log_softmax
 
 
@@ -40,10 +41,9 @@ def kl_divergence_numpy(student, teacher, mask, weight, temperature):
 
         KL = sum_j p_j (a_j - b_j) + log s_q - log s_p       a teacher, b student, each shifted by its row's maximum
     """
-    ones = np.ones(student.shape[-1], student.dtype)
     seen = weight[..., None] != 0 if mask is None else mask & (weight[..., None] != 0)
-    difference, p, teacher_total = _shifted_exp(teacher, seen, temperature, ones)
-    shifted, q, student_total = _shifted_exp(student, seen, temperature, ones)
+    difference, p, teacher_total = _shifted_exp(teacher, seen, temperature)
+    shifted, q, student_total = _shifted_exp(student, seen, temperature)
     p *= (1 / teacher_total)[..., None]
     q *= (1 / student_total)[..., None]
     difference -= shifted
@@ -56,7 +56,7 @@ def kl_divergence_numpy(student, teacher, mask, weight, temperature):
     return rows.sum(), q
 
 
-def _shifted_exp(logits, seen, temperature, ones):
+def _shifted_exp(logits, seen, temperature):
     """Shifted logits (0 where masked), their exponentials (0 where masked) and the row sums (1 for an empty row)."""
     shifted = np.where(seen, logits, logits.dtype.type(-np.inf))
     peak = shifted.max(axis=-1, keepdims=True)
@@ -65,7 +65,7 @@ def _shifted_exp(logits, seen, temperature, ones):
     if temperature != 1:
         shifted *= logits.dtype.type(1 / temperature)
     e = np.exp(shifted)
-    total = e @ ones
+    total = row_sums_numpy(e)
     total = np.where(total == 0, 1, total)
     np.copyto(shifted, 0, where=~seen)              # p_j = 0 times -inf would be NaN
     return shifted, e, total

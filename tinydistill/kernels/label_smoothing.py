@@ -11,6 +11,7 @@ with label `ignored` add nothing and get gradient 0.
 import numpy as np
 
 from tinydistill.backend import xp_of
+from tinydistill.kernels.row_sums import row_sums_numpy
 from tinydistill.kernels.softmax import log_softmax
 
 
@@ -44,7 +45,7 @@ def smoothed_cross_entropy_numpy(logits, labels, ignored, high, low, pad):
     shifted -= shifted.max(axis=-1, keepdims=True)
     expected = shifted @ shared + (high - low) * shifted[each, targets]                 # sum_c r_c x_c
     np.exp(shifted, out=shifted)
-    total = shifted @ np.ones_like(shared)
+    total = row_sums_numpy(shifted)
     shifted *= (1 / total)[:, None]
     shifted -= shared
     shifted[each, targets] -= high - low

@@ -9,6 +9,7 @@ gamma, beta (D,).
 import numpy as np
 
 from tinydistill.backend import xp_of
+from tinydistill.kernels.row_sums import row_sums_numpy
 
 
 def layer_norm(x, residual, gamma, beta, eps):
@@ -36,7 +37,7 @@ def layer_norm_numpy(x, residual, gamma, beta, eps):
     """The same sums as products with a constant vector, centred and scaled in place."""
     width = x.shape[-1]
     xhat = x.copy() if residual is None else x + residual
-    xhat -= (xhat @ np.full(width, 1 / width, x.dtype))[..., None]
+    xhat -= row_sums_numpy(xhat, 1 / width)[..., None]
     scale = 1 / np.sqrt(np.vecdot(xhat, xhat)[..., None] / width + eps)
     xhat *= scale
     y = xhat * gamma

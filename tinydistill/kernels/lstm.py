@@ -12,7 +12,7 @@ gates (B, T, 4H): i, f, g, o after their nonlinearities, 0 at masked tokens.
 import numpy as np
 
 from tinydistill.backend import xp_of
-from tinydistill.kernels.linear import sum_over_rows_numpy
+from tinydistill.kernels.row_sums import row_sums_numpy
 
 
 def lstm(x, input_weight, hidden_weight, input_bias, hidden_bias, mask):
@@ -118,5 +118,5 @@ def lstm_pullback_numpy(dstates, x, input_weight, hidden_weight, states, cells, 
         dh, dc = dh_before, dc_before
     dgates = dgates.reshape(T * B, 4 * H)
     dx = (dgates @ input_weight).reshape(T, B, D).swapaxes(0, 1)
-    dbias = sum_over_rows_numpy(dgates)
+    dbias = row_sums_numpy(dgates.T)
     return dx, dgates.T @ x.swapaxes(0, 1).reshape(T * B, D), dgates.T @ before.reshape(T * B, H), dbias, dbias

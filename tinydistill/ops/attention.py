@@ -25,7 +25,7 @@ def project_heads(x, query_weight, query_bias, key_weight, key_bias, value_weigh
         dsplit = xp.stack([dheads[i] for i in used])                                    # (n, B, A, T, K)
         dy = dsplit.transpose(1, 3, 0, 2, 4).reshape(B * T, len(used) * heads * K)      # (B*T, nAK)
         dweights = iter(xp.split(dy.T @ flat, len(used)))
-        dbiases = iter(xp.split(kernels.of(dy).sum_over_rows(dy), len(used)))
+        dbiases = iter(xp.split(kernels.of(dy).row_sums(dy.T), len(used)))
         pairs = [(None, None) if d is None else (next(dweights), next(dbiases)) for d in dheads]
         return (lambda: (dy @ xp.concatenate([weights[i] for i in used])).reshape(x.shape),
                 *pairs[0], *pairs[1], *pairs[2])

@@ -74,7 +74,7 @@ def _by_chunks(hidden, weight, bias, counted, loss, rows_per_chunk):
         value = value + part
         dhidden[rows] = dlogits @ weight
         dweight += dlogits.T @ x
-        dbias += kernel.sum_over_rows(dlogits)
+        dbias += kernel.row_sums(dlogits.T)
     return value, lambda dy: (dy * dhidden, dy * dweight, None if bias is None else dy * dbias)
 
 

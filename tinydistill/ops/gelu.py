@@ -14,7 +14,7 @@ def bias_gelu(x, bias):
 
     def pullback(dy):
         dx = dy * derivative
-        return dx, lambda: kernels.of(dx).sum_over_rows(dx.reshape(-1, dx.shape[-1]))
+        return dx, lambda: kernels.of(dx).row_sums(dx.reshape(-1, dx.shape[-1]).T)
 
     return y, pullback
 

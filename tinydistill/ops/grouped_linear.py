@@ -23,6 +23,6 @@ def grouped_linear(x, weight, bias, *, groups):
         dparts = dy.reshape(-1, groups, F // groups).swapaxes(0, 1)     # (G, N, F/G)
         return (lambda: kernel.grouped_linear(dparts, blocks.swapaxes(1, 2), None).reshape(x.shape),
                 lambda: (dparts.swapaxes(1, 2) @ parts).reshape(weight.shape),
-                None if bias is None else lambda: kernel.sum_over_rows(dy.reshape(-1, F)))
+                None if bias is None else lambda: kernel.row_sums(dy.reshape(-1, F).T))
 
     return kernel.grouped_linear(parts, blocks, bias).reshape(*x.shape[:-1], F), pullback

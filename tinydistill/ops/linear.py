@@ -27,6 +27,6 @@ def linear(x, weight, bias):
         dflat = dy.reshape(-1, weight.shape[0])                         # (N, F)
         return (lambda: (dflat @ weight).reshape(x.shape),
                 lambda: dflat.T @ flat,
-                None if bias is None else lambda: kernels.of(dflat).sum_over_rows(dflat))
+                None if bias is None else lambda: kernels.of(dflat).row_sums(dflat.T))
 
     return y.reshape(x.shape[:-1] + weight.shape[:1]), pullback

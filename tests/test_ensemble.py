@@ -12,7 +12,7 @@ from tinydistill.losses import TERMS
 from tinydistill.methods.stage import Stage
 from tinydistill.tensor import Tensor, no_grad
 from tinydistill.training.ensemble import Ensemble
-from tinydistill.training.evaluation import library_of
+from tinydistill.training.evaluation import array_library
 from tinydistill.training.step import batch_gradient
 from toys import VOCABULARY, assert_all_within, batch_at, masked_batch_at, toy
 
@@ -141,7 +141,7 @@ def test_a_step_with_it_is_a_step_with_a_teacher_of_its_distribution(shards):
 def test_it_has_the_first_teachers_configuration_and_library(xp):
     models = [model.to(xp) for model in teachers()]
     ensemble = Ensemble(models)
-    assert ensemble.config is models[0].config and library_of(ensemble) is xp and ensemble.temperature == 1
+    assert ensemble.config is models[0].config and array_library(ensemble) is xp and ensemble.temperature == 1
     features = ensemble(batch_at(0).to(xp), LOGITS)
     assert features.depth == 3 and features.mask.shape == (5, 6)
     with pytest.raises(Problem, match=r"need hidden of layer 0, which an ensemble of 3 did not compute"):

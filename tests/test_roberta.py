@@ -20,7 +20,8 @@ from tinydistill.errors import WrongUsage
 from tinydistill.features import Needs, Pass
 from tinydistill.students import roberta_names, xlm_roberta_names
 from tinydistill.students.bert import Bert
-from tinydistill.students.roberta import Roberta, RobertaConfig, forward_flops, parameter_count, positions
+from tinydistill.students.bert import forward_flops, parameter_count
+from tinydistill.students.roberta import Roberta, RobertaConfig, positions
 from tinydistill.students.xlm_roberta import XlmRoberta, XlmRobertaConfig
 
 

@@ -15,7 +15,8 @@ from tinydistill.errors import Problem, WrongUsage
 from tinydistill.features import Needs, Pass
 from tinydistill.nn.layers import Dropout
 from tinydistill.students import distilbert_names as names
-from tinydistill.students.distilbert import PUBLISHED, DistilBert, DistilBertConfig, forward_flops, parameter_count
+from tinydistill.students.bert import forward_flops, parameter_count
+from tinydistill.students.distilbert import PUBLISHED, DistilBert, DistilBertConfig
 
 SMALL = DistilBertConfig(layers=3, hidden=12, heads=3, feed_forward=20, vocabulary=VOCABULARY, positions=11,
                          initial_std=0.4)

@@ -16,7 +16,7 @@ from tinydistill.losses import TERMS
 from tinydistill.methods.stage import MASKED, MASKED_EVERYWHERE, TASK, TEXT, Stage
 from tinydistill.tensor import no_grad
 from tinydistill.training.ensemble import Ensemble
-from tinydistill.training.evaluation import library_of
+from tinydistill.training.evaluation import array_library
 from tinydistill.training.loop import train
 from tinydistill.training.step import batch_gradient
 from tinydistill.training.teacher_cache import require_cachable
@@ -93,7 +93,7 @@ def test_numbers_come_in_the_teachers_dtype(tmp_path):
 def test_it_has_the_teachers_configuration_and_library(tmp_path, xp):
     teacher = teacher_of().to(xp)
     cached = build(tmp_path / "cache", teacher)
-    assert cached.config is teacher.config and library_of(cached) is xp
+    assert cached.config is teacher.config and array_library(cached) is xp
 
 
 @pytest.mark.parametrize("head", ["sequence", "token"])

@@ -129,7 +129,7 @@ def reading_speed(model, material):
     tokens, started = 0, time.perf_counter()
     with no_grad():
         for _, batch in inputs.plain(material.unseen, material.tokenizer, recipe, 0).once():
-            to_host(model(batch.to(evaluation.library_of(model)), Pass(Needs.of(hidden=[-1]))).hidden[-1].array)
+            to_host(model(batch.to(evaluation.array_library(model)), Pass(Needs.of(hidden=[-1]))).hidden[-1].array)
             tokens += int(batch.mask.sum())
     return round(tokens / (time.perf_counter() - started))
 
@@ -211,6 +211,6 @@ def attention_maps(chosen, material):
     maps = {}
     with no_grad():
         for name, model in chosen.items():
-            features = model(batch.to(evaluation.library_of(model)), Pass(Needs.of(scores=[-1])))
+            features = model(batch.to(evaluation.array_library(model)), Pass(Needs.of(scores=[-1])))
             maps[name] = softmax(to_host(features.scores[-1].array), None)[0]           # (A, T, T): nothing is padded
     return [material.tokenizer.id_to_token(int(t)) for t in batch.ids[0]], maps

@@ -112,14 +112,14 @@ class Rows:
 
         A student on its teacher's body reads of the cache what it would make of that body itself.
         """
-        needs = stage.teacher_needs | getattr(student, "frozen_needs", Needs())
+        needs = stage.teacher_needs | student.frozen_needs
         if not self.args.cache_teacher or not needs.wanted:
             return teacher
         require_cachable(stage)
         named = identity | {"rows": str(self), "tokenizer": tokenizers.fingerprint(self.tokenizer),
                             "max_length": recipe.max_length, "backend": self.args.backend}
         return open_or_build(f"{self.args.cache_teacher}/{stage.name}", teacher, self.batches(stage, recipe),
-                             needs, named, length=getattr(student, "padded_length", None),
+                             needs, named, length=student.padded_length,
                              dtype=self.args.cache_dtype, quiet=self.args.quiet,
                              say=lambda line: common.say(self.args, line))
 

@@ -24,7 +24,7 @@ def configured(args, method, size, teacher, rows):
         return given.config, given
     same_heads = method.equal_heads or (args.start or method.start) != "random"         # layers are compared, or copied
     config = parse(size, heads=teacher.heads if same_heads else None)
-    if getattr(config, "takes_body", False):        # the whole of its teacher's
+    if config.takes_body:        # the whole of its teacher's
         padded_to = {"length": args.max_length} if args.max_length and hasattr(config, "length") else {}
         return on_body(config.but(**padded_to), teacher), None
     if same_heads and config.heads and not has_fixed_heads(size):

@@ -38,13 +38,13 @@ def pair(method, task, teacher, student):
         for config in shapes(student):
             try:
                 taught = shapes(teacher)[-1].but(head=head, labels=CLASSES if task else ())
-                if getattr(config, "takes_body", False):
+                if config.takes_body:
                     config = on_body(config, taught)
                 method.plan(config, taught, task=task)
             except WrongUsage as reason:
                 tried.append((config, None, str(reason), ""))
                 continue
-            start = "first-layers" if getattr(config, "takes_body", False) else method.start
+            start = "first-layers" if config.takes_body else method.start
             if not why_not(config, taught, start):
                 return config, taught, "", start
             tried.append((config, taught, "", "random"))

@@ -33,7 +33,7 @@ class PrunedBertConfig(BertConfig):
 
     heads_kept: tuple = ()
 
-    model_type = "pruned-bert"
+    title, model_type = "pruned BERT", "pruned-bert"
 
     def __post_init__(self):
         super().__post_init__()
@@ -139,5 +139,5 @@ def forward_flops(config, length, predicted=0.0):
         8 * length * config.hidden * size + 4 * length * length * size)
 
 
-architecture = Architecture("pruned-bert", "BERT with heads pruned", "Michel et al. 2019", PrunedBertConfig, PrunedBert,
+architecture = Architecture("Michel et al. 2019", PrunedBertConfig, PrunedBert,
                             parameter_count, forward_flops)

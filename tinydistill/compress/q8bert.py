@@ -49,7 +49,7 @@ class Q8BertConfig(BertConfig):
     ema_decay: float = 0.9999
     requantise_output: bool = True                  # whether what a map gives is quantised, too
 
-    model_type = "q8bert"
+    title, model_type = "Q8BERT", "q8bert"
 
     def __post_init__(self):
         super().__post_init__()
@@ -60,9 +60,6 @@ class Q8BertConfig(BertConfig):
                 raise WrongUsage(f"need {name} from 2 to 8, got {getattr(self, name)}")
         if not 0 <= self.ema_decay <= 1:
             raise WrongUsage(f"need an ema_decay from 0 to 1, got {self.ema_decay}")
-
-    def __str__(self):
-        return f"Q8BERT {self.layers}x{self.hidden}"
 
 
 # ---------------------------------------------------------------- parts that infer in integers
@@ -186,5 +183,5 @@ def quantised(model, **changes):
 
 
 parameter_count, forward_flops = bert.parameter_count, bert.forward_flops       # the same numbers, in fewer bits
-architecture = Architecture("q8bert", "Q8BERT", "Zafrir et al. 2019", Q8BertConfig, Q8Bert, parameter_count,
+architecture = Architecture("Zafrir et al. 2019", Q8BertConfig, Q8Bert, parameter_count,
                             forward_flops)

@@ -33,7 +33,7 @@ class QBertConfig(Q8BertConfig):
     layer_bits: int | tuple = 4                     # of the weights of every layer, or of each
     groups: int = 0                                 # of each matrix of a layer; 0: two a head
 
-    model_type = "qbert"
+    title, model_type = "Q-BERT", "qbert"
 
     def __post_init__(self):
         super().__post_init__()
@@ -54,9 +54,6 @@ class QBertConfig(Q8BertConfig):
     @property
     def groups_each(self):
         return self.groups or 2 * self.heads
-
-    def __str__(self):
-        return f"Q-BERT {self.layers}x{self.hidden}"
 
 
 class GroupedQuantisedLinear(QuantisedLinear):
@@ -230,4 +227,4 @@ def allocate(omegas, average, choices=(2, 3, 4, 8)):
 
 
 parameter_count, forward_flops = bert.parameter_count, bert.forward_flops       # the same numbers, in fewer bits
-architecture = Architecture("qbert", "Q-BERT", "Shen et al. 2020", QBertConfig, QBert, parameter_count, forward_flops)
+architecture = Architecture("Shen et al. 2020", QBertConfig, QBert, parameter_count, forward_flops)

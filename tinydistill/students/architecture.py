@@ -14,14 +14,12 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """A model_type: its configuration, its class, and what is counted from the configuration alone.
+    """A kind of model: its configuration, its class, and what is counted from the configuration alone.
 
     published: {name: Size}. sized: {prefix: function of (layers, hidden, heads or None)}, the configuration that
     `PREFIX-LxH` means: a small relative of the published ones.
     """
 
-    model_type: str
-    title: str
     paper: str
     config: type
     model: type
@@ -29,6 +27,14 @@ class Architecture:
     forward_flops: Callable                         # of one sequence of so many tokens
     published: dict = field(default_factory=dict)
     sized: dict = field(default_factory=dict)
+
+    @property
+    def model_type(self):
+        return self.config.model_type
+
+    @property
+    def title(self):
+        return self.config.title
 
 
 # What papers count. Each: (the configuration that is counted, which of its parts).

@@ -10,7 +10,7 @@ from tinydistill.features import Features
 from tinydistill.nn import Dropout, Embedding, EncoderLayer, LayerNorm, Linear, Module
 from tinydistill.nn.layers import number_dropouts
 from tinydistill.students.architecture import Architecture, Size
-from tinydistill.students.configs import PUBLISHED, BertConfig, of_size
+from tinydistill.students.configs import PUBLISHED, BertConfig, sized
 from tinydistill.students.encode import encode
 from tinydistill.students.heads import MaskedLanguageHead, PretrainingHead, SequenceHead, SpanHead, TokenHead
 
@@ -121,7 +121,8 @@ def parameter_count(config):
     layer = 4 * D * D + 4 * D + 2 * D * F + F + D + 4 * D
     words = D * D + D + 2 * D + config.vocabulary + (0 if config.tied else config.vocabulary * D)
     classes = len(config.labels) * (D + 1)
-    head = {"none": 0, "masked-lm": words, "pretraining": words + 2 * (D + 1), "sequence": classes, "token": classes,
+    sequence = classes + (config.sequence_layers - 1) * (D * D + D)
+    head = {"none": 0, "masked-lm": words, "pretraining": words + 2 * (D + 1), "sequence": sequence, "token": classes,
             "span": 2 * (D + 1)}[config.head]
     parts = {
         "word embeddings": config.vocabulary * D,
@@ -152,6 +153,6 @@ def _counted(name, paper):
 
 
 architecture = Architecture(
-    "bert", "BERT", "Devlin et al. 2019", BertConfig, Bert, parameter_count, forward_flops,
+    "Devlin et al. 2019", BertConfig, Bert, parameter_count, forward_flops,
     published={name: Size(BertConfig(*row[:5]), row[-1], _counted(name, row[-1])) for name, row in PUBLISHED.items()},
-    sized={"": of_size})
+    sized={"": sized(BertConfig)})

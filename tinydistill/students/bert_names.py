@@ -2,11 +2,13 @@
 
 PREFIX = "bert."                                    # before the body's names where there is a head
 
-NAMES = {                                           # ours: theirs; N is the number of the layer
+EMBEDDINGS = {                                      # ours: theirs
     "embeddings.word": "embeddings.word_embeddings",
     "embeddings.position": "embeddings.position_embeddings",
     "embeddings.token_type": "embeddings.token_type_embeddings",
     "embeddings.norm": "embeddings.LayerNorm",
+}
+BODY = EMBEDDINGS | {                               # N is the number of the layer
     "layers.N.attention.query": "encoder.layer.N.attention.self.query",
     "layers.N.attention.key": "encoder.layer.N.attention.self.key",
     "layers.N.attention.value": "encoder.layer.N.attention.self.value",
@@ -16,7 +18,8 @@ NAMES = {                                           # ours: theirs; N is the num
     "layers.N.feed_forward.outer": "encoder.layer.N.output.dense",
     "layers.N.feed_forward_norm": "encoder.layer.N.output.LayerNorm",
     "pooler": "pooler.dense",
-    "head.next_sentence": "cls.seq_relationship",
+}
+HEADS = {
     "head.dense": "cls.predictions.transform.dense",
     "head.norm": "cls.predictions.transform.LayerNorm",
     "head": "cls.predictions",
@@ -24,6 +27,7 @@ NAMES = {                                           # ours: theirs; N is the num
     "head.classifier": "classifier",
     "head.ends": "qa_outputs",
 }
+NAMES = BODY | HEADS | {"head.next_sentence": "cls.seq_relationship"}
 TIED = {"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",      # the same tensors; a file may leave
         "cls.predictions.decoder.bias": "cls.predictions.bias"}                     # them out
 ARCHITECTURES = {"none": "BertModel", "masked-lm": "BertForMaskedLM", "pretraining": "BertForPreTraining",

@@ -34,7 +34,7 @@ from tinydistill.nn.layers import activated, parameter
 from tinydistill.students import bert
 from tinydistill.students.architecture import Architecture, Size
 from tinydistill.students.bert import Bert
-from tinydistill.students.configs import BertConfig, usual_heads
+from tinydistill.students.configs import BertConfig, sized
 from tinydistill.tensor import Tensor, no_grad
 
 CHOICES = {"pooling": ("none", "mean", "learned"), "reads": ("all", "first"), "pooler_activation": ("gelu", "gelu_new"),
@@ -54,7 +54,7 @@ class BertVisionConfig(BertConfig):
     reads: str = "all"                              # tokens that a head of a sequence reads; "first": [CLS] alone
     pooler_activation: str = "gelu"
     pooler_initial: str = "uniform"                 # how W is drawn: as torch.nn.Linear's, or "truncated"
-    model_type = "bertvision"
+    title, model_type = "BERT-Vision", "bertvision"
     heads_known = ("none", "sequence", "span")
     read_pooled = ()
     features = ("logits",)                          # the rest is its body's, as it is
@@ -70,9 +70,6 @@ class BertVisionConfig(BertConfig):
         if self.pooler_width < 1 or not 1 <= self.length <= self.positions:
             raise WrongUsage(f"need a pooler at least 1 wide and a length from 1 to the body's {self.positions} "
                              f"positions: pooler_width {self.pooler_width}, length {self.length}")
-
-    def __str__(self):
-        return f"BERT-Vision {self.layers}x{self.hidden}"
 
     @property
     def channels(self):
@@ -272,13 +269,8 @@ def forward_flops(config, length):
     return body + 2 * read * (mix + config.channels * D * config.pooler_width + classifier)
 
 
-def of_size(layers, hidden, heads):
-    """`bertvision-LxH`: the published pooler on a body of that size."""
-    return BertVisionConfig(layers, hidden, heads or usual_heads(hidden), 4 * hidden)
-
-
 architecture = Architecture(
-    "bertvision", "BERT-Vision", "Jiang et al. 2022", BertVisionConfig, BertVision, parameter_count, forward_flops,
+    "Jiang et al. 2022", BertVisionConfig, BertVision, parameter_count, forward_flops,
     published={name: Size(BertVisionConfig(**shape), "Jiang et al. 2022", "trained")
                for name, shape in PUBLISHED.items()},
-    sized={"bertvision": of_size})
+    sized={"bertvision": sized(BertVisionConfig)})

@@ -9,7 +9,7 @@ its sentences are cut out by token types, without the special tokens: so the LST
 sentences have u = v. (Tang's sentences are words and have no special tokens.)
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tinydistill.features import Features
 from tinydistill.nn import BidirectionalLstm, Dropout, Embedding, Linear, Module
 from tinydistill.nn.layers import number_dropouts
 from tinydistill.students.architecture import Architecture, Size
-from tinydistill.students.configs import require_head
+from tinydistill.students.configs import Config, require_head
 
 # How words are embedded: by tables whose rows stand side by side. "non-static" is "rand" that starts from word vectors.
 EMBEDDINGS = {"rand": ("trained",), "non-static": ("trained",), "static": ("fixed",),
@@ -29,7 +29,7 @@ EMBEDDING_BOUND = 0.25
 
 
 @dataclass(frozen=True)
-class BiLstmConfig:
+class BiLstmConfig(Config):
     """embedding: one of EMBEDDINGS; each of its tables has rows of `word_width`. hidden: H of one direction.
     feed_forward: the width between LSTM and classes. dropout: on that, for a single sentence; a pair has none.
     """
@@ -45,14 +45,12 @@ class BiLstmConfig:
     head: str = "none"                              # or "sequence"
     labels: tuple = ()                              # the classes' names
 
-    model_type = "bilstm"
+    title, model_type = "BiLSTM", "bilstm"
     layer_kind = "an LSTM"
     layers = 1
     heads = 0                                       # of attention: it has none
     pooler = False
-    heads_known = ("none", "sequence")
-    read_pooled = ()
-    features = ("logits",)
+    heads_known, features = ("none", "sequence"), ("logits",)
 
     def __post_init__(self):
         if self.embedding not in EMBEDDINGS:
@@ -70,15 +68,6 @@ class BiLstmConfig:
     def summary_width(self):
         """Of what the head reads."""
         return (8 if self.pair else 2) * self.hidden
-
-    def but(self, **changes):
-        return replace(self, **changes)
-
-    def as_dict(self):
-        return asdict(self) | {"labels": list(self.labels)}
-
-    def __str__(self):
-        return f"BiLSTM {self.layers}x{self.hidden}"
 
 
 # As castorini/d-bert configures them; `bilstm` has the 0.96 million parameters that the paper states (unverified).
@@ -234,6 +223,6 @@ def of_size(layers, hidden, heads):
 
 
 architecture = Architecture(
-    "bilstm", "BiLSTM", "Tang et al. 2019", BiLstmConfig, BiLstm, parameter_count, forward_flops,
+    "Tang et al. 2019", BiLstmConfig, BiLstm, parameter_count, forward_flops,
     published={name: Size(config, "Tang et al. 2019", "without embeddings") for name, config in PUBLISHED.items()},
     sized={"bilstm": of_size})

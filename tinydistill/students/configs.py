@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict, dataclass, replace
 
 from tinydistill.errors import WrongUsage
-from tinydistill.features import PER_LAYER, PER_MODEL
+from tinydistill.features import PER_LAYER, PER_MODEL, Needs
 
 HEADS = ("none", "masked-lm", "pretraining", "sequence", "token", "span")
 CLASSIFIERS = ("sequence", "token")                 # heads with named classes
@@ -13,8 +13,35 @@ READ_POOLED = ("pretraining", "sequence")           # heads that read the pooled
 ACTIVATIONS = ("gelu", "gelu_new", "relu")          # by the names of their ops
 
 
+class Config:
+    """What every architecture's configuration says of it, beside the fields that give its shape.
+
+    `layers`, `hidden`, `heads`, `vocabulary`, `head` and `labels` are among the fields of each.
+    """
+
+    title = model_type = ""                         # for people, and in files
+    heads_known = ()                                # heads of HEADS that it can have
+    features = ()                                   # fields of Features that it can have
+    read_pooled = ()                                # heads that cannot do without a pooler
+    layer_kind = ""                                 # whose layers it has: those can be copied
+    takes_body = False                              # whether it stands on its teacher: see `students.bodies`
+    frozen_needs = Needs()                          # what it reads of that body
+    padded_length = None                            # the length that every row is padded to, where it has to be one
+
+    def but(self, **changes):
+        """The same with some fields changed."""
+        return replace(self, **changes)
+
+    def as_dict(self):
+        """The fields, as JSON takes them."""
+        return asdict(self) | {"labels": list(self.labels)}
+
+    def __str__(self):
+        return f"{self.title} {self.layers}x{self.hidden}"
+
+
 @dataclass(frozen=True)
-class BertConfig:
+class BertConfig(Config):
     """The shape of a BERT: layers x hidden, A heads, feed-forward width, and what the embeddings know."""
 
     layers: int
@@ -35,11 +62,9 @@ class BertConfig:
     activation: str = "gelu"                        # of feed-forward and masked-lm head
     tied: bool = True                               # the decoder of a head of words is the word embeddings
 
-    model_type = "bert"
-    heads_known = HEADS
-    layer_kind = "BERT's"                           # whose layers it has: those can be copied
-    read_pooled = READ_POOLED                       # heads that cannot do without a pooler
-    features = PER_LAYER + PER_MODEL                # fields of Features that it can have
+    title, model_type, layer_kind = "BERT", "bert", "BERT's"
+    heads_known, read_pooled, features = HEADS, READ_POOLED, PER_LAYER + PER_MODEL
+    sequence_layers = 1                             # maps in the head of a sequence
 
     def __post_init__(self):
         require_head(self)
@@ -52,15 +77,6 @@ class BertConfig:
     def longest(self):
         """How many tokens a sequence may have."""
         return self.positions
-
-    def but(self, **changes):
-        return replace(self, **changes)
-
-    def as_dict(self):
-        return asdict(self) | {"labels": list(self.labels)}
-
-    def __str__(self):
-        return f"BERT {self.layers}x{self.hidden}"
 
 
 def require_head(config):
@@ -110,6 +126,11 @@ def usual_heads(hidden):
     return 12 if hidden >= 312 and hidden % 12 == 0 else max(1, hidden // 64)
 
 
-def of_size(layers, hidden, heads):
-    """The BERT that `LxHxA` means: feed-forward 4H; heads None takes the usual number."""
-    return BertConfig(layers, hidden, heads or usual_heads(hidden), 4 * hidden)
+def sized(kind, **fields):
+    """of_size(layers, hidden, heads): what `LxHxA` means for a kind of BertConfig with these fields.
+
+    Feed-forward 4H; heads None takes the usual number.
+    """
+    def of_size(layers, hidden, heads):
+        return kind(layers, hidden, heads or usual_heads(hidden), 4 * hidden, **fields)
+    return of_size

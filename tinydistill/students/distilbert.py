@@ -17,7 +17,7 @@ from tinydistill.nn import Dropout, EncoderLayer, Linear, Module
 from tinydistill.students import bert
 from tinydistill.students.architecture import Architecture, Size
 from tinydistill.students.bert import Bert
-from tinydistill.students.configs import BertConfig, usual_heads
+from tinydistill.students.configs import BertConfig, sized
 from tinydistill.students.heads import SpanHead
 
 
@@ -29,9 +29,9 @@ class DistilBertConfig(BertConfig):
     pooler: bool = False
     sequence_dropout: float = 0.2
     span_dropout: float = 0.1
-    model_type = "distilbert"
+    title, model_type = "DistilBERT", "distilbert"
     heads_known = ("none", "masked-lm", "sequence", "token", "span")
-    read_pooled = ()
+    read_pooled, sequence_layers = (), 2
     features = tuple(name for name in BertConfig.features if name not in ("pooled", "next_sentence"))
 
     def __post_init__(self):
@@ -39,9 +39,6 @@ class DistilBertConfig(BertConfig):
         if self.token_types or self.pooler:
             raise WrongUsage(f"need a DistilBERT without token types and pooler: "
                              f"token_types {self.token_types}, pooler {self.pooler}")
-
-    def __str__(self):
-        return f"DistilBERT {self.layers}x{self.hidden}"
 
 
 # name: (layers, hidden, heads, feed-forward, vocabulary, paper)
@@ -101,22 +98,8 @@ class DistilBert(Bert):
         return x[:, 0]
 
 
-def parameter_count(config):
-    """Exact counts by part: a BERT's without token types and pooler, and the first layer of a sequence head."""
-    counts = bert.parameter_count(config)
-    more = (config.hidden + 1) * config.hidden if config.head == "sequence" else 0
-    return counts | {"head": counts["head"] + more, "total": counts["total"] + more}
-
-
-forward_flops = bert.forward_flops                  # the same matrix products
-
-
-def of_size(layers, hidden, heads):
-    """The one of any size: feed-forward 4H, heads None takes the usual number."""
-    return DistilBertConfig(layers, hidden, heads or usual_heads(hidden), 4 * hidden)
-
-
 architecture = Architecture(
-    "distilbert", "DistilBERT", "Sanh et al. 2019", DistilBertConfig, DistilBert, parameter_count, forward_flops,
+    "Sanh et al. 2019", DistilBertConfig, DistilBert, bert.parameter_count,
+    bert.forward_flops,
     published={name: Size(DistilBertConfig(*row[:5]), row[-1], "without pooler") for name, row in PUBLISHED.items()},
-    sized={"distilbert": of_size})
+    sized={"distilbert": sized(DistilBertConfig)})

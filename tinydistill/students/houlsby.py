@@ -26,7 +26,7 @@ from tinydistill.nn.initial import truncated_normal
 from tinydistill.students import bert
 from tinydistill.students.architecture import Architecture, Size
 from tinydistill.students.bert import Bert
-from tinydistill.students.configs import BertConfig, usual_heads
+from tinydistill.students.configs import BertConfig, sized
 
 ADAPTER_STD = 1e-3
 
@@ -36,16 +36,13 @@ class AdapterBertConfig(BertConfig):
     """The shape of a BERT, and the width m of its adapters."""
 
     bottleneck: int = 64
-    model_type = "adapterbert"
+    title, model_type = "AdapterBERT", "adapterbert"
     takes_body = True                               # its teacher's: see `bodies.on_body`
 
     def __post_init__(self):
         super().__post_init__()
         if self.bottleneck < 1:
             raise WrongUsage(f"need a bottleneck of at least 1, got {self.bottleneck}")
-
-    def __str__(self):
-        return f"AdapterBERT {self.layers}x{self.hidden}"
 
 
 # name: (layers, hidden, heads, feed-forward, m); Houlsby et al. 2019
@@ -126,13 +123,8 @@ def forward_flops(config, length, predicted=0.0):
     return bert.forward_flops(config, length, predicted) + adapters
 
 
-def of_size(layers, hidden, heads):
-    """`adapterbert-LxH`: with the published width of the adapters."""
-    return AdapterBertConfig(layers, hidden, heads or usual_heads(hidden), 4 * hidden)
-
-
 architecture = Architecture(
-    "adapterbert", "AdapterBERT", "Houlsby et al. 2019", AdapterBertConfig, AdapterBert, parameter_count, forward_flops,
+    "Houlsby et al. 2019", AdapterBertConfig, AdapterBert, parameter_count, forward_flops,
     published={name: Size(AdapterBertConfig(*row[:4], bottleneck=row[4]), "Houlsby et al. 2019", "trained")
                for name, row in PUBLISHED.items()},
-    sized={"adapterbert": of_size})
+    sized={"adapterbert": sized(AdapterBertConfig)})

@@ -41,7 +41,7 @@ class MixedBertConfig(BertConfig):
     second_vocabulary: int = 0
     shared: tuple = ()
 
-    model_type = "mixed-bert"
+    title, model_type = "mixed-vocabulary BERT", "mixed-bert"
 
     def __post_init__(self):
         super().__post_init__()
@@ -77,9 +77,6 @@ class MixedBertConfig(BertConfig):
 
     def as_dict(self):
         return super().as_dict() | {"shared": [list(pair) for pair in self.shared]}
-
-    def __str__(self):
-        return f"mixed-vocabulary BERT {self.layers}x{self.hidden}"
 
 
 def second_rows(first, second, shared):
@@ -152,5 +149,5 @@ def _plain(config):
     return {field.name: getattr(config, field.name) for field in fields(BertConfig)}
 
 
-architecture = Architecture("mixed-bert", "BERT of two vocabularies", "Zhao et al. 2019", MixedBertConfig, MixedBert,
+architecture = Architecture("Zhao et al. 2019", MixedBertConfig, MixedBert,
                             parameter_count, forward_flops)

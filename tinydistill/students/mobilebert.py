@@ -55,7 +55,7 @@ class MobileBertConfig(BertConfig):
     outer_eps: float | None = None                  # None: eps
     mask_value: float | None = None                 # the score of a masked key; None: minus infinity
 
-    model_type = "mobilebert"
+    title, model_type = "MobileBERT", "mobilebert"
     layer_kind = "MobileBERT's"
     read_pooled = ()
 
@@ -274,7 +274,7 @@ def _relative(name):
 
 
 architecture = Architecture(
-    "mobilebert", "MobileBERT", "Sun et al. 2020", MobileBertConfig, MobileBert, parameter_count, forward_flops,
+    "Sun et al. 2020", MobileBertConfig, MobileBert, parameter_count, forward_flops,
     published={name: Size(MobileBertConfig(**shape), "Sun et al. 2020", "without pooler")
                for name, shape in PUBLISHED.items()},
     sized={name.removesuffix("-large"): _relative(name) for name in PUBLISHED})

@@ -6,6 +6,9 @@ fails), none for an `outer_eps` other than its own, and none for a `mask_value`.
 a file holds a second bottleneck (`bottleneck.attention`) that nothing reads.
 """
 
+from tinydistill.students import bert_names
+from tinydistill.students.bert_names import TIED          # of the same names
+
 PREFIX = "mobilebert."                              # before the body's names where there is a head
 
 NAMES = {                                           # ours: theirs; N is the number of the layer, M of a feed-forward
@@ -41,27 +44,17 @@ NAMES = {                                           # ours: theirs; N is the num
     "head.ends": "qa_outputs",
 }
 TRANSPOSED = ("head.extra",)                        # theirs (H - E, V)
-TIED = {"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",      # the same tensors; a file may leave
-        "cls.predictions.decoder.bias": "cls.predictions.bias"}                     # them out
 ARCHITECTURES = {"none": "MobileBertModel", "masked-lm": "MobileBertForMaskedLM",
                  "pretraining": "MobileBertForPreTraining", "sequence": "MobileBertForSequenceClassification",
                  "token": "MobileBertForTokenClassification", "span": "MobileBertForQuestionAnswering"}
 WITH_POOLER = ("MobileBertModel", "MobileBertForPreTraining", "MobileBertForSequenceClassification")
 SEQUENCE = "pooler.dense.weight"                    # beside a classifier: it is one of sequences
-SETTINGS = {                                        # ours: theirs, and what a config.json without it means
+SETTINGS = bert_names.SETTINGS | {                  # ours: theirs, and what a config.json without it means
     "layers": ("num_hidden_layers", 24),
     "hidden": ("hidden_size", 512),
     "heads": ("num_attention_heads", 4),
     "feed_forward": ("intermediate_size", 512),
-    "vocabulary": ("vocab_size", 30522),
-    "positions": ("max_position_embeddings", 512),
-    "token_types": ("type_vocab_size", 2),
-    "eps": ("layer_norm_eps", 1e-12),
     "dropout": ("hidden_dropout_prob", 0.0),
-    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
-    "initial_std": ("initializer_range", 0.02),
-    "pad_id": ("pad_token_id", 0),
-    "tied": ("tie_word_embeddings", True),
     "pooler": ("classifier_activation", True),      # False: pooled is the last hidden state of [CLS] as it is
     "embedding": ("embedding_size", 128),
     "bottleneck": ("intra_bottleneck_size", 128),

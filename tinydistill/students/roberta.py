@@ -20,7 +20,7 @@ from tinydistill.nn import Dropout, Linear, Module
 from tinydistill.students import bert
 from tinydistill.students.architecture import Architecture, Size
 from tinydistill.students.bert import Bert, BertEmbeddings
-from tinydistill.students.configs import BertConfig, usual_heads
+from tinydistill.students.configs import BertConfig, sized
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class RobertaConfig(BertConfig):
     token_types: int = 1
     eps: float = 1e-5
     pad_id: int = 1
-    model_type = "roberta"
+    title, model_type = "RoBERTa", "roberta"
     heads_known = ("none", "masked-lm", "sequence", "token", "span")
-    read_pooled = ()
+    read_pooled, sequence_layers = (), 2
     features = tuple(name for name in BertConfig.features if name != "next_sentence")
 
     def __post_init__(self):
@@ -49,9 +49,6 @@ class RobertaConfig(BertConfig):
     def longest(self):
         """How many tokens a sequence may have."""
         return self.positions - self.pad_id - 1
-
-    def __str__(self):
-        return f"RoBERTa {self.layers}x{self.hidden}"
 
 
 def positions(ids, pad_id):
@@ -114,23 +111,9 @@ class Roberta(Bert):
         return x[:, 0]
 
 
-def parameter_count(config):
-    """Exact counts by part: a BERT's, and the first layer of a sequence head."""
-    counts = bert.parameter_count(config)
-    more = (config.hidden + 1) * config.hidden if config.head == "sequence" else 0
-    return counts | {"head": counts["head"] + more, "total": counts["total"] + more}
-
-
-forward_flops = bert.forward_flops                  # the same matrix products
-
-
-def of_size(layers, hidden, heads):
-    """The one of any size: feed-forward 4H, heads None takes the usual number."""
-    return RobertaConfig(layers, hidden, heads or usual_heads(hidden), 4 * hidden)
-
-
 architecture = Architecture(
-    "roberta", "RoBERTa", "Liu et al. 2019", RobertaConfig, Roberta, parameter_count, forward_flops,
+    "Liu et al. 2019", RobertaConfig, Roberta, bert.parameter_count,
+    bert.forward_flops,
     published={
         "roberta-base": Size(RobertaConfig(12, 768, 12, 3072), "Liu et al. 2019"),
         "roberta-large": Size(RobertaConfig(24, 1024, 16, 4096), "Liu et al. 2019"),
@@ -138,4 +121,4 @@ architecture = Architecture(
         "minilm-v2-6x768-roberta": Size(RobertaConfig(6, 768, 12, 3072), "Wang et al. 2021", "words and layers"),
         "minilm-v2-12x384-roberta": Size(RobertaConfig(12, 384, 12, 1536), "Wang et al. 2021", "words and layers"),
         "minilm-v2-6x384-roberta": Size(RobertaConfig(6, 384, 12, 1536), "Wang et al. 2021", "words and layers")},
-    sized={"roberta": of_size})
+    sized={"roberta": sized(RobertaConfig)})

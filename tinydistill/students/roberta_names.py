@@ -1,21 +1,11 @@
 """What Hugging Face calls the tensors and settings of a RoBERTa (`model_type` roberta)."""
 
+from tinydistill.students import bert_names
+from tinydistill.students.bert_names import BODY
+
 PREFIX = "roberta."                                 # before the body's names where there is a head
 
-NAMES = {                                           # ours: theirs; N is the number of the layer
-    "embeddings.word": "embeddings.word_embeddings",
-    "embeddings.position": "embeddings.position_embeddings",
-    "embeddings.token_type": "embeddings.token_type_embeddings",
-    "embeddings.norm": "embeddings.LayerNorm",
-    "layers.N.attention.query": "encoder.layer.N.attention.self.query",
-    "layers.N.attention.key": "encoder.layer.N.attention.self.key",
-    "layers.N.attention.value": "encoder.layer.N.attention.self.value",
-    "layers.N.attention.output": "encoder.layer.N.attention.output.dense",
-    "layers.N.attention_norm": "encoder.layer.N.attention.output.LayerNorm",
-    "layers.N.feed_forward.inner": "encoder.layer.N.intermediate.dense",
-    "layers.N.feed_forward.outer": "encoder.layer.N.output.dense",
-    "layers.N.feed_forward_norm": "encoder.layer.N.output.LayerNorm",
-    "pooler": "pooler.dense",
+NAMES = BODY | {                                    # ours: theirs
     "head.dense": "lm_head.dense",
     "head.norm": "lm_head.layer_norm",
     "head": "lm_head",
@@ -32,19 +22,6 @@ ARCHITECTURES = {"none": "RobertaModel", "masked-lm": "RobertaForMaskedLM",
                  "span": "RobertaForQuestionAnswering"}
 WITH_POOLER = ("RobertaModel",)
 SEQUENCE = "classifier.dense.weight"                # instead of a classifier: it is one of sequences
-SETTINGS = {                                        # ours: theirs, and what a config.json without it means
-    "layers": ("num_hidden_layers", 12),
-    "hidden": ("hidden_size", 768),
-    "heads": ("num_attention_heads", 12),
-    "feed_forward": ("intermediate_size", 3072),
-    "vocabulary": ("vocab_size", 50265),
-    "positions": ("max_position_embeddings", 512),
-    "token_types": ("type_vocab_size", 2),
-    "eps": ("layer_norm_eps", 1e-12),
-    "dropout": ("hidden_dropout_prob", 0.1),
-    "attention_dropout": ("attention_probs_dropout_prob", 0.1),
-    "initial_std": ("initializer_range", 0.02),
-    "pad_id": ("pad_token_id", 1),
-    "tied": ("tie_word_embeddings", True),
-}
+SETTINGS = bert_names.SETTINGS | {"vocabulary": ("vocab_size", 50265), "pad_id": ("pad_token_id", 1)}
+del SETTINGS["activation"]                          # it has one: see FIXED
 FIXED = {"model_type": "roberta", "hidden_act": "gelu", "is_decoder": False, "add_cross_attention": False}

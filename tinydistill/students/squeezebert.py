@@ -16,7 +16,7 @@ from tinydistill.nn import Dropout, EncoderLayer, FeedForward, GroupedLinear, La
 from tinydistill.students import bert
 from tinydistill.students.architecture import Architecture, Size
 from tinydistill.students.bert import Bert
-from tinydistill.students.configs import HEADS, BertConfig, usual_heads
+from tinydistill.students.configs import HEADS, BertConfig, sized
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SqueezeBertConfig(BertConfig):
     attention_output_groups: int = 1
     inner_groups: int = 4                           # of the feed-forward part, D -> F
     outer_groups: int = 4                           # and F -> D
-    model_type = "squeezebert"
+    title, model_type = "SqueezeBERT", "squeezebert"
     layer_kind = "SqueezeBERT's"
     read_pooled = HEADS                             # transformers has a pooler beside every head, read or not
 
@@ -46,9 +46,6 @@ class SqueezeBertConfig(BertConfig):
         return {"query": (D, D, self.query_groups), "key": (D, D, self.key_groups), "value": (D, D, self.value_groups),
                 "attention output": (D, D, self.attention_output_groups),
                 "inner": (D, F, self.inner_groups), "outer": (F, D, self.outer_groups)}
-
-    def __str__(self):
-        return f"SqueezeBERT {self.layers}x{self.hidden}"
 
 
 # name: (layers, hidden, heads, feed-forward, vocabulary, paper)
@@ -126,12 +123,7 @@ def forward_flops(config, length, predicted=0.0):
     return config.layers * (2 * T * maps + 4 * T * T * D) + 2 * T * predicted * D * (D + config.vocabulary)
 
 
-def of_size(layers, hidden, heads):
-    """The one of any size: feed-forward 4H, heads None takes the usual number."""
-    return SqueezeBertConfig(layers, hidden, heads or usual_heads(hidden), 4 * hidden)
-
-
 architecture = Architecture(
-    "squeezebert", "SqueezeBERT", "Iandola et al. 2020", SqueezeBertConfig, SqueezeBert, parameter_count, forward_flops,
+    "Iandola et al. 2020", SqueezeBertConfig, SqueezeBert, parameter_count, forward_flops,
     published={name: Size(SqueezeBertConfig(*row[:5]), row[-1]) for name, row in PUBLISHED.items()},
-    sized={"squeezebert": of_size})
+    sized={"squeezebert": sized(SqueezeBertConfig)})

@@ -8,7 +8,7 @@ from tinydistill.features import Needs, Pass
 from tinydistill.tensor import no_grad
 
 
-def library_of(model):
+def array_library(model):
     """The array library a model lives in."""
     return xp_of(model.parameters()[0].array)
 
@@ -21,7 +21,7 @@ def logits(model, batches):
     answers = {}
     with no_grad():
         for indices, batch in batches.once():
-            scores = to_host(model(batch.to(library_of(model)), Pass(Needs.of(logits=True))).logits.array)
+            scores = to_host(model(batch.to(array_library(model)), Pass(Needs.of(logits=True))).logits.array)
             if model.config.head != "sequence":
                 scores = scores.reshape(batch.ids.shape + (-1,))                        # (B, T, C)
                 scores = [row[:length] for row, length in zip(scores, batch.mask.sum(axis=1))]
@@ -36,7 +36,7 @@ def mean_terms(student, teacher, terms, batches, projections=None):
     The same as one batch that holds them all, since every term is a sum over a divisor.
     Raises: Problem where a term finds nothing to count, as masked_lm without a label.
     """
-    xp, needs_student, needs_teacher = library_of(student), Needs(), Needs()
+    xp, needs_student, needs_teacher = array_library(student), Needs(), Needs()
     for term in terms:
         needs_student, needs_teacher = needs_student | term.student_needs, needs_teacher | term.teacher_needs
     sums, divisors = dict.fromkeys((t.name for t in terms), 0.0), dict.fromkeys((t.name for t in terms), 0)

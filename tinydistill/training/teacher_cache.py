@@ -27,7 +27,7 @@ from tinydistill.tensor import Tensor, no_grad
 from tinydistill.training.checkpoints import to_stderr
 from tinydistill.training.disk import (decode_json, encode_json, fsync_directory, in_one_line, make_directory,
                                        read_file, remove, rename, write_file)
-from tinydistill.training.evaluation import library_of
+from tinydistill.training.evaluation import array_library
 from tinydistill.training.row_file import RowFile
 
 FORMAT, INDEX = 1, "cache.json"
@@ -167,7 +167,7 @@ def _by_row(teacher, batch, needs, names, length):
     if length is not None:
         batch = padded(batch, length, teacher.config.pad_id)
     with no_grad():
-        features = teacher(batch.to(library_of(teacher)), Pass(needs))
+        features = teacher(batch.to(array_library(teacher)), Pass(needs))
     found = {}
     for name in names:
         field, layer = _field(name)

@@ -103,3 +103,20 @@ def test_any_small_one_is_counted_built_run_and_comes_back(tmp_path_factory, pre
 def test_counting_rules_name_parts_that_there_are():
     for name, size in architectures.SIZES.items():
         assert counted(architectures.of(size.config).parameter_count, size.config, size.counted) > 0, name
+
+
+def test_what_is_fitted_is_what_there_is_a_field_and_a_use_for():
+    """A BERT takes token types; a DistilBERT, which has none, stays so; a BiLSTM has no such field."""
+    wanted = {"token_types": 3, "vocabulary": 50, "initial_std": 0.3, "nothing": 7}
+    bert, distilbert, bilstm = (architectures.fitted(architectures.parse(size), **wanted)
+                                for size in ("2x64", "distilbert-2x64", "bilstm-1x64"))
+    assert (bert.token_types, bert.vocabulary, bert.initial_std) == (3, 50, 0.3)
+    assert (distilbert.token_types, distilbert.vocabulary, distilbert.initial_std) == (0, 50, 0.3)
+    assert bilstm.vocabulary == 50 and "token_types" not in bilstm.as_dict()
+
+
+def test_a_model_is_built_from_its_seed():
+    config = architectures.parse("1x8").but(vocabulary=9, positions=4)
+    arrays = [architectures.build(config, *seed).arrays()["embeddings.word.weight"] for seed in ((), (0,), (1,), (None,))]
+    np.testing.assert_array_equal(arrays[0], arrays[1])
+    assert (arrays[0] != arrays[2]).any() and not arrays[3].any()

@@ -19,7 +19,8 @@ from tinydistill.hub_names import FORMS
 their_name = FORMS["bert"].name
 
 CASES = [("none", True), ("none", False), ("masked-lm", True), ("masked-lm", False), ("pretraining", True),
-         ("pretraining", False), ("sequence", True), ("token", True), ("token", False)]
+         ("pretraining", False), ("sequence", True), ("token", True), ("token", False),
+         ("span", True)]
 
 
 @pytest.mark.parametrize("token_types", [True, False], ids=["token types", "no token types"])

@@ -107,8 +107,7 @@ def distil(args, method, teacher_paths, size, output):
     require_soft_labels(method, plan, paths)
     teachers = [read_teacher(path, plan, task) for path in paths]
     teachers = [two.taught(teacher, args.seed) for teacher in teachers] if two else teachers
-    own_start = "first-layers" if config.takes_body else method.start
-    start = "given" if given else args.start or own_start
+    start = "given" if given else args.start or method.start_of(config)
     student = given or begun(args, start, config, rows.head(plan[0]), tokenizer, teachers)
     student, teachers = common.placed(args, student), [common.placed(args, teacher) for teacher in teachers]
     projections = Projections(plan, config, teacher_config, args.seed).to(*data.place_of(student))

@@ -44,7 +44,7 @@ def pair(method, task, teacher, student):
             except WrongUsage as reason:
                 tried.append((config, None, str(reason), ""))
                 continue
-            start = "first-layers" if config.takes_body else method.start
+            start = method.start_of(config)
             if not why_not(config, taught, start):
                 return config, taught, "", start
             tried.append((config, taught, "", "random"))

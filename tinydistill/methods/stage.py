@@ -236,6 +236,10 @@ class Method:
         return tuple(bound for stage in stages
                      for bound in stage.under(convention).bound(student.layers, teacher.layers))
 
+    def start_of(self, student):
+        """How a student of this configuration begins: on its teacher's body, where it stands on one."""
+        return "first-layers" if student.takes_body else self.start
+
     def require(self, stage, student, teacher):
         """Raises: WrongUsage where the architecture of one of the two cannot have what a stage reads."""
         for who, config, needs in (("student", student, stage.student_needs), ("teacher", teacher, stage.teacher_needs)):

@@ -155,6 +155,10 @@ def test_a_quantised_model_lies_in_its_integers(tmp_path, name):
     assert found.config == made.config
     for key, x in made.stored().items():
         np.testing.assert_array_equal(x, found.stored()[key], err_msg=key)
+    batch, run = batch_of(bert), Pass(Needs.of(logits=True))
+    turned = hub.read(tmp_path / "quantised", labels=LABELS[::-1])      # classes in the order that is asked for
+    assert turned.config.labels == LABELS[::-1]
+    np.testing.assert_array_equal(turned(batch, run).logits.array[:, ::-1], found(batch, run).logits.array)
     sizes = [(tmp_path / kind / "model.safetensors").stat().st_size for kind in ("quantised", "whole")]
     assert sizes[0] < 0.5 * sizes[1]                # small as it is, much of it is norms, biases and the header
     with pytest.raises(WrongUsage, match="a quantised model keeps the head it has: need a sequence head for x, y"):

@@ -58,7 +58,8 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
             raise WrongUsage(f"a quantised model keeps the head it has: need {_named(head, labels)}, {directory} has "
                              f"{_named(found, known)}")
         pooler = any(name.startswith(form.pooler) for name in tensors)
-        return build.from_stored(config.but(head=found, labels=known, pooler=pooler), _finite(tensors, weights))
+        config = config.but(head=found, labels=labels, pooler=pooler)
+        return _in_order(build.from_stored(config, _finite(tensors, weights)), rows)
 
     if rows is None:
         tensors = {name: x for name, x in tensors.items() if not name.startswith(form.head_prefixes)}
@@ -68,11 +69,7 @@ def read(directory, head="any", labels=None, seed=0, require_head=False):
     drawn = () if rows is not None else ("head.",) if has_pooler else ("head.", "pooler.")
     poolable = {"pooler": has_pooler or head in config.read_pooled} if "pooler" in config.as_dict() else {}
     config = config.but(head=head, labels=labels, **poolable)
-    model = _filled(form, config, seed, tensors, drawn, weights)
-    if rows and rows != list(range(len(rows))):
-        for parameter in model.head.classifier.parameters():
-            parameter.array = parameter.array[rows]
-    return model
+    return _in_order(_filled(form, config, seed, tensors, drawn, weights), rows)
 
 
 WANTED = (CONFIG, WEIGHTS, "tokenizer.json", "tokenizer_config.json")
@@ -141,6 +138,13 @@ def _rows(labels, known):
     if known in (labels, tuple(f"LABEL_{i}" for i in range(len(labels)))):
         return list(range(len(labels)))
     return [known.index(label) for label in labels] if sorted(labels) == sorted(known) else None
+
+
+def _in_order(model, rows):
+    """The model with the rows of its classifier in this order; None or none: as they are."""
+    for parameter in model.head.classifier.parameters() if rows else ():
+        parameter.array = parameter.array[rows]
+    return model
 
 
 def _named(head, labels):

@@ -3,6 +3,8 @@
     L_HT = 1/2 || r(u_g(x); W_r) - u_h(x) ||^2                     r(h) = R h + c, with a learned regressor (R, c)
     L_KD = lam_target H(y, P_S) + lam_teach H(P^tau_T, P^tau_S)    P^tau = softmax(logits / tau)
 
+    e = R h^S + c - h^T:    dL/dh^S = w R^T e,   dL/dR = sum w e h^S^T,   dL/dc = sum w e
+
 u_h is the teacher's hint layer, u_g the student's guided one: here outputs of a Transformer's layer, for every token.
 A batch is the mean over its real tokens, and over its rows of logits.
 
@@ -15,26 +17,54 @@ Traps
 
 import numpy as np
 
-
-def hint_loss(student, teacher, mask, R, c):
-    """L_HT. Shapes: student (B, T, D), teacher (B, T, D'), mask (B, T), R (D', D), c (D',)."""
-    total = 0
-    for b, t in np.argwhere(mask):
-        residual = [sum(R[i] * student[b, t]) + c[i] - teacher[b, t, i] for i in range(len(c))]
-        total = total + sum(e * e for e in residual) / 2
-    return total / mask.sum()
+from tinydistill_reference.conventions import need, weights
+from tinydistill_reference.hard_labels import cross_entropy
+from tinydistill_reference.soft_labels import soft_labels, soft_labels_gradient
 
 
-def softmax_row(logits):
-    """exp(z_j) / sum_k exp(z_k), for one row."""
-    e = np.exp(logits - logits.real.max())
-    return e / e.sum()
+def residuals(student_hidden, teacher_hidden, mask, weight, bias, rows):
+    """[(place of a token that counts, its 1/N, e = R h^S + c - h^T)]."""
+    need(student_hidden.shape[:2] == teacher_hidden.shape[:2] == mask.shape,
+         f"the same shape (B, T): student {student_hidden.shape}, teacher {teacher_hidden.shape}, mask {mask.shape}")
+    need(weight.shape == teacher_hidden.shape[2:] + student_hidden.shape[2:] and bias.shape == teacher_hidden.shape[2:],
+         f"a regressor of the shape (D', D), (D',): weight {weight.shape}, bias {bias.shape}")
+    need(mask.any(), "at least one real token in the mask")
+    w = weights(mask, rows=rows)
+    return [(n, w[n], weight @ student_hidden[n] + bias - teacher_hidden[n]) for n in zip(*np.nonzero(w))]
 
 
-def softened_cross_entropy(student, teacher, labels, lam_target, lam_teach, tau):
-    """L_KD. Shapes: student, teacher (N, C), labels (N,)."""
-    total = 0
-    for s, t, y in zip(student, teacher, labels):
-        total = total - lam_target * np.log(softmax_row(s)[y])
-        total = total - lam_teach * sum(softmax_row(t / tau) * np.log(softmax_row(s / tau)))
-    return total / len(student)
+def hint(student_hidden, teacher_hidden, mask, weight, bias, *, rows="real"):
+    """L_HT. Shapes: student (B, T, D), teacher (B, T, D'), mask (B, T), weight (D', D), bias (D',)."""
+    return sum(w * (e * e).sum() / 2
+               for _, w, e in residuals(student_hidden, teacher_hidden, mask, weight, bias, rows))
+
+
+def hint_gradient(upstream, student_hidden, teacher_hidden, mask, weight, bias, *, rows="real"):
+    """dL/dh^S = w R^T e, dL/dR = sum w e h^S^T, dL/dc = sum w e."""
+    dh, dweight, dbias = np.zeros_like(student_hidden), np.zeros_like(weight), np.zeros_like(bias)
+    for n, w, e in residuals(student_hidden, teacher_hidden, mask, weight, bias, rows):
+        de = upstream * w * e
+        dh[n] = weight.T @ de
+        dweight += np.outer(de, student_hidden[n])
+        dbias += de
+    return {"student_hidden": dh, "weight": dweight, "bias": dbias}
+
+
+def softened(student_logits, teacher_logits, *, temperature=3.0, divisor="row", temperature_squared=False,
+             constant="cross-entropy"):
+    """H(P^tau_T, P^tau_S), the mean over the rows. Shapes: (B, C)."""
+    return soft_labels(student_logits, teacher_logits, temperature=temperature, divisor=divisor,
+                       temperature_squared=temperature_squared, constant=constant)
+
+
+def softened_gradient(upstream, student_logits, teacher_logits, *, temperature=3.0, divisor="row",
+                      temperature_squared=False, constant="cross-entropy"):
+    """dL/dz^S = (q - p) / (tau B)."""
+    return soft_labels_gradient(upstream, student_logits, teacher_logits, temperature=temperature, divisor=divisor,
+                                temperature_squared=temperature_squared, constant=constant)
+
+
+def softened_cross_entropy(student_logits, teacher_logits, labels, lam_target, lam_teach, temperature):
+    """L_KD."""
+    return (lam_target * cross_entropy(student_logits, labels)
+            + lam_teach * softened(student_logits, teacher_logits, temperature=temperature))

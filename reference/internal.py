@@ -3,8 +3,11 @@
     L_kl  = 1/A sum_a mean_t KL(a^T_at || a^S_at)       a_at the attention distribution of head a and query t
     L_cos = 1 - cos(h^T, h^S)                           h the [CLS] vector that a layer puts out
 
-Both are unverified: written from memory. Whether L_kl sums over the queries or averages them is open; `summed` is the
-former. A batch is the mean over its sequences. Shapes: scores (B, A, T, T), hidden (B, T, D), mask (B, T).
+    dL_kl/ds_at = w (a^S_at - a^T_at)                   s the student's scores, w = 1/(A n_b B)
+    dL_cos/dh^S = -1/B (u^T - cos u^S) / |h^S|          u = h / |h|
+
+Both are unverified: written from memory. Whether L_kl sums over the queries or averages them is open; `divisor="none"`
+is the former. A batch is the mean over its sequences. Shapes: scores (B, A, T, T), hidden (B, T, D), mask (B, T).
 
 Traps
   - KL(teacher || student), not the other way round
@@ -14,31 +17,51 @@ Traps
 
 import numpy as np
 
-
-def softmax_row(scores):
-    """exp(s_j) / sum_k exp(s_k), for one row."""
-    e = np.exp(scores - scores.real.max())
-    return e / e.sum()
-
-
-def attention_divergence(student_scores, teacher_scores, mask, summed=False):
-    """L_kl; summed: the sum over queries and sequences, the mean over heads."""
-    B, A = student_scores.shape[:2]
-    total = 0
-    for b in range(B):
-        real = np.flatnonzero(mask[b])
-        for a in range(A):
-            for t in real:
-                p = softmax_row(teacher_scores[b, a, t, real])
-                q = softmax_row(student_scores[b, a, t, real])
-                divergence = sum(p * (np.log(p) - np.log(q))) / A
-                total = total + (divergence if summed else divergence / (len(real) * B))
-    return total
+from tinydistill_reference.conventions import need
+from tinydistill_reference.distilbert import cosine_distance, cosine_distance_gradient
+from tinydistill_reference.minilm import rows_and_weights
+from tinydistill_reference.soft_labels import divergence, softmax_row
 
 
-def cosine_distance(student, teacher):
+def distributions(student_scores, teacher_scores, mask, divisor):
+    """[(b, a, t, the keys that are real, w)] of every distribution that counts."""
+    need(student_scores.shape == teacher_scores.shape == student_scores.shape[:3] + mask.shape[1:],
+         f"scores of the same shape (B, A, T, T): student {student_scores.shape}, teacher {teacher_scores.shape}")
+    return [(b, a, t, keys, w) for b, a, keys, rows, ws in
+            rows_and_weights(student_scores, teacher_scores, mask, "real", divisor) for t, w in zip(rows, ws)]
+
+
+def attention(student_scores, teacher_scores, mask, *, divisor="sequence"):
+    """L_kl; divisor "none": the sum over queries and sequences, the mean over heads."""
+    return sum(w * divergence(teacher_scores[b, a, t, keys], student_scores[b, a, t, keys])
+               for b, a, t, keys, w in distributions(student_scores, teacher_scores, mask, divisor))
+
+
+def attention_gradient(upstream, student_scores, teacher_scores, mask, *, divisor="sequence"):
+    """dL/ds = w (q - p)."""
+    ds = np.zeros_like(student_scores)
+    for b, a, t, keys, w in distributions(student_scores, teacher_scores, mask, divisor):
+        p, q = softmax_row(teacher_scores[b, a, t, keys]), softmax_row(student_scores[b, a, t, keys])
+        ds[b, a, t, keys] = upstream * w * (q - p)
+    return {"student_scores": ds}
+
+
+def need_cls(student_hidden, teacher_hidden, mask):
+    need(student_hidden.shape == teacher_hidden.shape and mask.shape == student_hidden.shape[:2],
+         f"the same shape (B, T, D): student {student_hidden.shape}, teacher {teacher_hidden.shape}, mask {mask.shape}")
+    need(mask[:, 0].all(), "[CLS] at position 0 of every sequence of the mask")
+
+
+def cosine(student_hidden, teacher_hidden, mask):
     """L_cos, the mean over the batch."""
-    total = 0
-    for s, t in zip(student[:, 0], teacher[:, 0]):
-        total = total + 1 - sum(s * t) / (np.sqrt(sum(s * s)) * np.sqrt(sum(t * t)))
-    return total / len(student)
+    need_cls(student_hidden, teacher_hidden, mask)
+    return sum(cosine_distance(s, t) for s, t in zip(student_hidden[:, 0], teacher_hidden[:, 0])) / len(mask)
+
+
+def cosine_gradient(upstream, student_hidden, teacher_hidden, mask):
+    """dL/dh^S = -1/B (u^T - cos u^S) / |h^S| at position 0."""
+    need_cls(student_hidden, teacher_hidden, mask)
+    dh = np.zeros_like(student_hidden)
+    for b in range(len(mask)):
+        dh[b, 0] = upstream / len(mask) * cosine_distance_gradient(student_hidden[b, 0], teacher_hidden[b, 0])
+    return {"student_hidden": dh}

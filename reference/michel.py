@@ -14,12 +14,14 @@ Traps
 
 import numpy as np
 
+from tinydistill_reference.conventions import need
+
 
 def attention(x, query, key, value, output, gate):
     """MHAtt of a sequence x (T, D). Shapes: query, key, value (heads, d_k, D), output (heads, D, d_k), gate (heads)."""
     y = 0
     for h in range(len(gate)):
-        scores = (x @ query[h].T) @ (x @ key[h].T).T / np.sqrt(query.shape[1])
+        scores = (x @ query[h].T) @ (x @ key[h].T).T / query.shape[1] ** 0.5
         e = np.exp(scores - scores.real.max(axis=1, keepdims=True))
         y = y + gate[h] * (e / e.sum(axis=1, keepdims=True)) @ (x @ value[h].T) @ output[h].T
     return y
@@ -27,6 +29,7 @@ def attention(x, query, key, value, output, gate):
 
 def importance(context, gradient, version="example"):
     """I_h. version: "example" as printed, "token" and "batch" as in two codes. Shape: (heads,)."""
+    need(context.shape == gradient.shape, f"context and gradient of one shape: {context.shape}, {gradient.shape}")
     B, heads, T = context.shape[:3]
     found = []
     for h in range(heads):

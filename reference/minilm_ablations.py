@@ -4,31 +4,42 @@
     HR        = softmax(H H^T / sqrt(D)),   with sqrt(D') for the student
     L_HR      = 1/|x| sum_t KL(HR^T_t || HR^S_t)
 
-of the last layers; a batch is the mean over its sequences. W (D, D') is learned. Shapes: v (B, A_h, T, d_k),
-h (B, T, D), mask (B, T). Unverified: that W maps all heads at once, and the one head and the scale of HR.
+of the last layers; a batch is the mean over its sequences. W (D, D') is learned. The gradients are those of `rows.py`,
+cut back into heads, and of `minilm.py`, for one head. Shapes: v (B, A_h, T, d_k), h (B, T, D), mask (B, T). Unverified:
+that W maps all heads at once, and the one head and the scale of HR.
 
 Traps
   - W belongs to the method: it is trained with the student and thrown away
   - the mean of L_MSE is over the teacher's width, D
 """
 
-import numpy as np
+from tinydistill_reference.minilm import transfer, transfer_gradient
+from tinydistill_reference.minilm_v2 import joined
+from tinydistill_reference.rows import mapped_squares, mapped_squares_gradient
 
-from tinydistill_reference.minilm import transfer
 
-
-def value_error(student_v, teacher_v, mask, W):
+def value_error(student_values, teacher_values, mask, weight, bias=0.0, **convention):
     """L_MSE."""
-    B, D, total = len(mask), len(W), 0
-    for b in range(B):
-        real = np.flatnonzero(mask[b])
-        for t in real:
-            error = W @ np.concatenate(student_v[b, :, t]) - np.concatenate(teacher_v[b, :, t])
-            total = total + sum(error[j] ** 2 for j in range(D)) / (len(real) * D * B)
-    return total
+    return mapped_squares(joined(student_values), joined(teacher_values), mask, weight, bias, **convention)
 
 
-def hidden_relation_transfer(student_h, teacher_h, mask):
+def value_error_gradient(upstream, student_values, teacher_values, mask, weight, bias=0.0, **convention):
+    """dL/dv = W^T E, dL/dW = sum_t E v^T, with E = 2 w / D (W v^S - v^T)."""
+    B, A_h, T, d_k = student_values.shape
+    dv, dweight, dbias = mapped_squares_gradient(upstream, joined(student_values), joined(teacher_values), mask, weight,
+                                                 bias, **convention)
+    dv = dv.reshape(B, T, A_h, d_k).transpose(0, 2, 1, 3)                               # (B, A_h, T, d_k)
+    return {"student_values": dv, "weight": dweight, "bias": dbias}
+
+
+def hidden_relation_transfer(student_hidden, teacher_hidden, mask, **convention):
     """L_HR."""
-    student_h, teacher_h = student_h[:, None], teacher_h[:, None]       # (B, 1, T, D): one head
-    return transfer(teacher_h, teacher_h, student_h, student_h, mask)
+    student, teacher = student_hidden[:, None], teacher_hidden[:, None]                 # (B, 1, T, D): one head
+    return transfer(student, student, teacher, teacher, mask, **convention)
+
+
+def hidden_relation_transfer_gradient(upstream, student_hidden, teacher_hidden, mask, **convention):
+    """dL/dH = (G + G^T) H / sqrt(D'), G = w (q - p)."""
+    student, teacher = student_hidden[:, None], teacher_hidden[:, None]                 # (B, 1, T, D)
+    dx, dy = transfer_gradient(upstream, student, student, teacher, teacher, mask, **convention)
+    return {"student_hidden": (dx + dy)[:, 0]}

@@ -3,7 +3,7 @@
     fake(W) = l + d round((W - l) / d)      d = (h - l) / (2^bits - 1)      l = min W, h = max W of a group
     Omega = |mean_j lambda_j| + std_j lambda_j      lambda_j: the largest eigenvalue of the Hessian on the j-th subset
 
-A group is a run of output neurons, which are the rows of W (F, D).
+A group is a run of output neurons, which are the rows of W (F, D), x in the code.
 
 Traps
   - 2^bits - 1 steps between 2^bits levels
@@ -13,6 +13,8 @@ Traps
 """
 
 import numpy as np
+
+from tinydistill_reference.conventions import need
 
 
 def fake_group(W, bits):
@@ -25,10 +27,17 @@ def fake_group(W, bits):
     return rounded + 1j * np.imag(W) if np.iscomplexobj(W) else rounded
 
 
-def fake(W, groups, bits):
+def fake(x, groups, bits):
     """Every group by itself."""
-    rows = len(W) // groups
-    return np.concatenate([fake_group(W[g * rows:(g + 1) * rows], bits) for g in range(groups)])
+    need(len(x) % groups == 0 and bits >= 1,
+         f"rows that the groups divide, and at least 1 bit: x {x.shape}, groups {groups}, bits {bits}")
+    rows = len(x) // groups
+    return np.concatenate([fake_group(x[g * rows:(g + 1) * rows], bits) for g in range(groups)])
+
+
+def fake_gradient(upstream, x, groups, bits):
+    """dx = dy: l, h and the rounding count as constants."""
+    return {"x": upstream}
 
 
 def top_eigenvalue(H):

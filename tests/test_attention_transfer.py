@@ -36,8 +36,8 @@ def real(student, teacher, mask, divisor=None):
     return attention_transfer_official(student, teacher, mask, convention=CONVENTIONS_OFFICIAL["real"], divisor=divisor)
 
 
-PRINTED = {maps: reference.attention_transfer, real: reference.attention_transfer_official,
-           official: lambda s, t, mask: reference.attention_transfer_official(s, t, np.ones_like(mask))}
+PRINTED = {maps: reference.maps, official: reference.maps_official,
+           real: lambda s, t, mask: reference.maps_official(s, t, mask, rows="real")}
 IN_TORCH = {maps: oracle.maps, real: oracle.real, official: oracle.official}
 TERMS = {maps: losses.maps, real: losses.maps_official.under("real"), official: losses.maps_official}
 each_loss = pytest.mark.parametrize("loss", PRINTED, ids=lambda loss: loss.__name__)

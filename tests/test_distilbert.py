@@ -107,8 +107,8 @@ def counted(name):
     return (LABELS != IGNORED).ravel() if name == "labelled" else MASK.ravel()
 
 
-PRINTED = {"distilbert.soft_labels": lambda s, t, rows: soft_reference.soft_labels(s, t, rows, 2.0),
-           "distilbert.logits_mse": lambda s, t, rows: soft_reference.logits_mse(s, t, rows, per_class=False)}
+PRINTED = {"distilbert.soft_labels": lambda s, t, rows: soft_reference.soft_labels(s, t, rows, temperature=2.0),
+           "distilbert.logits_mse": lambda s, t, rows: soft_reference.logits_mse(s, t, rows)}
 IN_TORCH = {"distilbert.soft_labels": lambda s, t, rows: soft_oracle.paper(s, t, rows, None, 2.0),
             "distilbert.logits_mse": oracle.logits_mse}
 BATCH = Batch(ids=np.zeros((4, 5), int), mask=MASK, labels=LABELS)

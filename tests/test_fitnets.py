@@ -33,8 +33,8 @@ def official(student, teacher, weight, bias, mask, divisor=None):
     return hint_loss(student, teacher, mask, weight, bias, convention=CONVENTIONS["official"], divisor=divisor)
 
 
-PRINTED = {hint: lambda s, t, R, c, mask: reference.hint_loss(s, t, mask, R, c),
-           official: lambda s, t, R, c, mask: reference.hint_loss(s, t, np.ones_like(mask), R, c)}
+PRINTED = {hint: lambda s, t, R, c, mask: reference.hint(s, t, mask, R, c),
+           official: lambda s, t, R, c, mask: reference.hint(s, t, mask, R, c, rows="all")}
 IN_TORCH = {hint: oracle.hint, official: oracle.official}
 TERMS = {hint: fitnets.hint, official: fitnets.hint.under("official")}
 each_hint = pytest.mark.parametrize("loss", PRINTED, ids=lambda loss: loss.__name__)
@@ -171,7 +171,7 @@ def softened(student, teacher, mask, divisor=None):
 
 
 SOFT_PRINTED = {mixed: lambda s, t, mask: reference.softened_cross_entropy(s, t, LABELS, 0.7, 2.5, 2.0),
-                softened: lambda s, t, mask: reference.softened_cross_entropy(s, t, LABELS, 0.0, 1.0, 3.0)}
+                softened: lambda s, t, mask: reference.softened(s, t)}
 SOFT_IN_TORCH = {mixed: lambda s, t, mask: oracle.softened_with_labels(s, t, LABELS, 0.7, 2.5, 2.0),
                  softened: lambda s, t, mask: oracle.softened(s, t, 3.0)}
 each_softened = pytest.mark.parametrize("loss", SOFT_PRINTED, ids=lambda loss: loss.__name__)
@@ -250,7 +250,7 @@ def test_the_softened_term_is_the_teachers_part_at_its_own_temperature():
     sides = [Features("toy", 1, mask, logits=Tensor(x, requires_grad=True)) for x in (student, teacher)]
     assert term(*sides, batch, 4).item() == softened(student, teacher, rows).item()
     other = term.but(temperature=2.0)(*sides, batch, 8)
-    assert_within(other.array, reference.softened_cross_entropy(student, teacher, LABELS, 0.0, 1.0, 2.0) / 2, 1e-14)
+    assert_within(other.array, reference.softened(student, teacher, temperature=2.0) / 2, 1e-14)
     assert [g is None for g in gradients(other, [side.logits for side in sides])] == [False, True]
 
 

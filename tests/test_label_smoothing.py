@@ -1,5 +1,6 @@
 """Label smoothing, the standard one and UniLM's: kernel, op and terms."""
 
+import functools
 import re
 
 import numpy as np
@@ -20,14 +21,15 @@ from tinydistill_reference import label_smoothing as reference
 
 LABELS = np.array([1, -100, 6, 2, 3, 0, 5])
 CANDIDATES = {                                      # eps 0.2: ours, the printed sum, PyTorch
-    "standard": (lambda x, y: label_smoothing(x, y, smoothing=0.2), lambda x, y: reference.standard(x, y, 0.2),
-                 lambda x, y: oracle.standard(x, y, 0.2)),
-    "unilm": (lambda x, y: unilm_label_smoothing(x, y, smoothing=0.2), lambda x, y: reference.unilm(x, y, 0.2),
-              lambda x, y: oracle.unilm(x, y, 0.2)),
+    "standard": (lambda x, y: label_smoothing(x, y, smoothing=0.2),
+                 lambda x, y: reference.label_smoothing(x, y, smoothing=0.2), lambda x, y: oracle.standard(x, y, 0.2)),
+    "unilm": (lambda x, y: unilm_label_smoothing(x, y, smoothing=0.2),
+              lambda x, y: reference.unilm(x, y, smoothing=0.2), lambda x, y: oracle.unilm(x, y, 0.2)),
     "unilm, another pad": (lambda x, y: unilm_label_smoothing(x, y, smoothing=0.2, pad=2),
-                           lambda x, y: reference.unilm(x, y, 0.2, pad=2), lambda x, y: oracle.unilm(x, y, 0.2, pad=2)),
+                           lambda x, y: reference.unilm(x, y, smoothing=0.2, pad=2),
+                           lambda x, y: oracle.unilm(x, y, 0.2, pad=2)),
     "unilm, official": (lambda x, y: unilm_label_smoothing(x, y, smoothing=0.2, convention=ours.UNILM["official"]),
-                        lambda x, y: reference.unilm(x, y, 0.2, added=1e-5),
+                        lambda x, y: reference.unilm(x, y, smoothing=0.2, epsilon=1e-5),
                         lambda x, y: oracle.unilm(x, y, 0.2, added=1e-5)),
 }
 each = pytest.mark.parametrize("name", CANDIDATES)
@@ -153,8 +155,8 @@ def test_without_labels_the_loss_and_its_gradient_are_zero(name):
 
 
 @pytest.mark.parametrize("term, printed", [
-    (ours.standard, reference.standard), (ours.unilm, reference.unilm),
-    (ours.unilm.under("official"), lambda *arrays: reference.unilm(*arrays, added=1e-5))],
+    (ours.standard, reference.label_smoothing), (ours.unilm, reference.unilm),
+    (ours.unilm.under("official"), functools.partial(reference.unilm, epsilon=1e-5))],
     ids=["standard", "unilm", "unilm official"])
 @pytest.mark.parametrize("positions", [None, np.array([0, 1, 2, 4, 5, 7])], ids=["every token", "positions"])
 def test_terms_of_shards_add_up_to_the_printed_sum_of_the_whole(term, printed, positions):
@@ -167,7 +169,7 @@ def test_terms_of_shards_add_up_to_the_printed_sum_of_the_whole(term, printed, p
         end = begin + (3 if positions is None else len(shard.positions))
         total += term(Features("toy", 1, None, logits=x[begin:end]), None, shard, divisor).item()
         begin = end
-    assert_within(total, printed(x, labels.ravel()[read], 0.3), 1e-13)
+    assert_within(total, printed(x, labels.ravel()[read], smoothing=0.3), 1e-13)
 
 
 def test_the_standard_smoothing_is_that_of_all_terms():

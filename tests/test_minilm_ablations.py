@@ -49,8 +49,13 @@ def test_printed_sums_pytorch_and_complex_step(loss):
     check_complex_step(loss, printed, example(loss, 2), learned)
 
 
-def test_a_map_with_bias_equals_pytorchs():
-    against_torch(value_error, oracle.value_error, [*example(value_error, 3), np.arange(10.0)], without_gradient=(1,))
+def test_a_map_with_bias_equals_pytorchs_and_its_printed_gradient_is_ours():
+    inputs = [*example(value_error, 3), np.arange(10.0)]
+    against_torch(value_error, oracle.value_error, inputs, without_gradient=(1,))
+    by_hand = reference.value_error_gradient(UPSTREAM, *inputs)
+    dv, _, _, dweight, dbias = differentiated(value_error, inputs)[1]
+    for found, name in ((dv, "student_values"), (dweight, "weight"), (dbias, "bias")):
+        assert_close64(found, by_hand[name])
 
 
 def test_values_are_rows_of_the_width_of_all_heads():

@@ -16,7 +16,9 @@ from tinydistill.features import Batch
 from tinydistill.losses import minilm
 from tinydistill.losses.minilm import CONVENTIONS, attention_transfer, value_relation_transfer
 from tinydistill_reference import minilm as reference
+from tinydistill_reference.specs import minilm as spec
 
+SETTINGS = {name: convention.settings for name, convention in spec.CONVENTIONS.items()}
 GOLDEN = {"paper": 0.192633174505666, "paddlenlp": 0.201978812041288, "token": 0.186472987385091}      # of L_AT
 each_convention = pytest.mark.parametrize("convention", CONVENTIONS)
 
@@ -29,8 +31,8 @@ def losses(convention, divisor=None):
                 + value_relation_transfer(sv, tv, mask, divisor, convention=rule))
 
     def printed(sq, sk, sv, tq, tk, tv, mask):
-        return (reference.attention_transfer(sq, sk, tq, tk, mask, convention)
-                + reference.value_relation_transfer(sv, tv, mask, convention))
+        return (reference.attention_transfer(sq, sk, tq, tk, mask, **SETTINGS[convention])
+                + reference.value_relation_transfer(sv, tv, mask, **SETTINGS[convention]))
 
     def in_torch(sq, sk, sv, tq, tk, tv, mask):
         return (oracle.transfer(sq, sk, tq, tk, mask, convention) + oracle.transfer(sv, sv, tv, tv, mask, convention))
@@ -44,7 +46,7 @@ def arrays(seed, **sizes):
 
 
 def test_the_conventions_are_those_that_golden_values_exist_for():
-    assert CONVENTIONS.keys() == GOLDEN.keys()
+    assert CONVENTIONS.keys() == GOLDEN.keys() == SETTINGS.keys()
     assert all(rule.source for rule in CONVENTIONS.values())
     assert minilm.attention.conventions is minilm.value_relation.conventions is CONVENTIONS
     with pytest.raises(WrongUsage, match="need a convention of minilm.attention out of paper, paddlenlp, token; got"):
@@ -56,7 +58,7 @@ def test_golden_values(convention):
     (sq, sk, _), (tq, tk, _) = GOLDEN_STUDENT, GOLDEN_TEACHER
     value = attention_transfer(sq, sk, tq, tk, GOLDEN_MASK, convention=CONVENTIONS[convention]).item()
     assert abs(value - GOLDEN[convention]) <= 1e-14
-    assert abs(reference.attention_transfer(sq, sk, tq, tk, GOLDEN_MASK, convention) - value) <= 1e-15
+    assert abs(reference.attention_transfer(sq, sk, tq, tk, GOLDEN_MASK, **SETTINGS[convention]) - value) <= 1e-15
 
 
 @each_convention

@@ -17,6 +17,7 @@ from tinydistill.losses import TERMS, minilm_v2
 from tinydistill.losses.minilm import value_relation_transfer
 from tinydistill.losses.minilm_v2 import CONVENTIONS, relation_transfer
 from tinydistill_reference import minilm_v2 as reference
+from tinydistill_reference.specs import minilm_v2 as spec
 
 GOLDEN = {"queries": 0.109806775247498, "keys": 0.203750818538817}
 GOLDEN_SUM = 0.54726024297044                       # QQ + KK + VV
@@ -39,7 +40,8 @@ def losses(R, convention="paper", divisor=None):
     def ours(student, teacher, mask, divisor=divisor):
         return relation_transfer(student, teacher, mask, R, convention=CONVENTIONS[convention], divisor=divisor)
 
-    return (ours, lambda s, t, mask: reference.relation_transfer(s, t, mask, R, convention),
+    settings = spec.CONVENTIONS[convention].settings
+    return (ours, lambda s, t, mask: reference.relation_transfer(s, t, mask, R, **settings),
             lambda s, t, mask: oracle.relation_transfer(s, t, mask, R, convention))
 
 

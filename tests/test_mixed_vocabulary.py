@@ -222,7 +222,7 @@ def loss(x, divisor=N):
 
 
 def printed(x):
-    return reference.mixed_masked_lm(x, LABELS, [COLUMNS[second] for second in OF_SECOND])
+    return reference.mixed_masked_lm(x, LABELS, OWN)
 
 
 def test_value_and_derivative_are_those_of_the_printed_sum():

@@ -40,11 +40,11 @@ class Case(NamedTuple):
     count: Callable                                 # the divisor, of the mask or the labels of the batch
 
 
-def both(name, loss, printed, paper, official, arrays, count, convention=OFFICIAL):
-    """The case of the paper, and that of published code."""
+def both(name, loss, printed, paper, official, arrays, count, convention=OFFICIAL, **settings):
+    """The case of the paper, and that of published code, which the printed sums know by these settings."""
     under = functools.wraps(loss)(functools.partial(loss, convention=convention))
     return {name: Case(loss, printed, paper, arrays, len if arrays[2].dtype == bool else count),
-            name + ", official": Case(under, functools.partial(printed, official=True), official, arrays, count)}
+            name + ", official": Case(under, functools.partial(printed, **settings), official, arrays, count)}
 
 
 def labelled(labels):
@@ -57,11 +57,13 @@ for name, loss, printed, in_torch in (
         ("normalised", normalised_transfer, reference.normalised, oracle.normalised),
         ("means", mean_transfer, reference.mean_transfer, oracle.means),
         ("variances", variance_transfer, reference.variance_transfer, oracle.variances)):
-    CASES |= both(name, loss, printed, oracle.per_sequence(in_torch), oracle.of_everything(in_torch), HIDDEN, np.size)
+    CASES |= both(name, loss, printed, oracle.per_sequence(in_torch), oracle.of_everything(in_torch), HIDDEN, np.size,
+                  rows="all", divisor="element")
 CASES |= both("attention", attention_transfer, reference.attention, oracle.attention, oracle.attention_official, SCORED,
-              np.size, ATTENTION["official"])
+              np.size, ATTENTION["official"], rows="all", divisor="row", constant="cross-entropy")
 CASES |= both("pretraining", pretraining_distillation, reference.pretraining, oracle.pretraining,
-              functools.partial(oracle.pretraining, epsilon=1e-5), LOGITS, labelled, PRETRAINING["official"])
+              functools.partial(oracle.pretraining, epsilon=1e-5), LOGITS, labelled, PRETRAINING["official"],
+              epsilon=1e-5)
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 

@@ -79,16 +79,16 @@ def test_ten_steps_are_pytorchs(name, chosen, orders):
 
 def as_printed(name, w, gradients, rates, recipe, decaying):
     """What reference/optimizers.py makes of one parameter."""
-    settings = dict(lr=rates, eps=recipe.eps, decay=recipe.decay if decaying else 0.0)
+    settings = dict(eps=recipe.eps, decay=recipe.decay if decaying else 0.0)
     adam = settings | dict(beta1=recipe.beta1, beta2=recipe.beta2)
     without_ratio = {"lamb": "adam-weight-decay", "lamb-bias-corrected": "adamw"}
     name = name if decaying else without_ratio.get(name, name)
-    return {"adamw": lambda: printed.adamw(w, gradients, **adam),
-            "adam-weight-decay": lambda: printed.adam_weight_decay(w, gradients, **adam),
-            "bert-adam": lambda: printed.bert_adam(w, gradients, clip=recipe.clip, **adam),
-            "lamb": lambda: printed.lamb(w, gradients, **adam),
-            "lamb-bias-corrected": lambda: printed.lamb(w, gradients, bias_correction=True, **adam),
-            "adadelta": lambda: printed.adadelta(w, gradients, **settings)}[name]()[-1]
+    return {"adamw": lambda: printed.adamw(w, gradients, rates, **adam),
+            "adam-weight-decay": lambda: printed.adam_weight_decay(w, gradients, rates, **adam),
+            "bert-adam": lambda: printed.bert_adam(w, gradients, rates, clip=recipe.clip, **adam),
+            "lamb": lambda: printed.lamb(w, gradients, rates, **adam),
+            "lamb-bias-corrected": lambda: printed.lamb(w, gradients, rates, bias_correction=True, **adam),
+            "adadelta": lambda: printed.adadelta(w, gradients, rates, **settings)}[name]()[-1]
 
 
 @every
@@ -131,7 +131,7 @@ def test_two_steps_never_change(name, scale, first, last, chosen):
 
 
 def test_the_old_adamw_of_transformers_is_another_and_only_documented():
-    old = printed.old_adamw(W, GRADIENTS, [0.1, 0.1], eps=1e-6, decay=0.01)[-1]
+    old = printed.adamw(W, GRADIENTS, [0.1, 0.1], eps=1e-6, decay=0.01, eps_joins="uncorrected", decays="after")[-1]
     assert abs(old[0, 0] - 0.106693832) <= 1e-9 and abs(old[0, 0] - 0.1063191217) > 1e-4
 
 

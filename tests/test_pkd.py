@@ -28,22 +28,21 @@ def under(convention, **settings):
     return loss
 
 
-def printed(function, **settings):
-    """Of one pair of layers."""
-    return lambda student, teacher, mask: function(student[None], teacher[None], **settings)
+def printed(**settings):
+    return functools.partial(reference.patient_loss, **settings)
 
 
 paper, official = under(CONVENTIONS["paper"]), under(CONVENTIONS["official"])
 summed, unnormalised = under(PAPER.but(divisor="none")), under(CONVENTIONS["official"], normalise=False)
 PRINTED = {
-    "paper": (paper, printed(reference.patient_loss_batch_mean), oracle.paper),
-    "paper, unnormalised": (under(PAPER, normalise=False), printed(reference.patient_loss_batch_mean, normalise=False),
+    "paper": (paper, printed(), oracle.paper),
+    "paper, unnormalised": (under(PAPER, normalise=False), printed(normalise=False),
                             lambda s, t, mask: oracle.paper(s, t, mask, normalised=False)),
-    "paper's sum": (summed, printed(reference.patient_loss), oracle.summed),
-    "official": (official, printed(reference.patient_loss_official), oracle.official),
-    "official, unnormalised": (unnormalised, printed(reference.patient_loss_official, normalise=False),
+    "paper's sum": (summed, printed(divisor="none"), oracle.summed),
+    "official": (official, printed(divisor="element"), oracle.official),
+    "official, unnormalised": (unnormalised, printed(divisor="element", normalise=False),
                                lambda s, t, mask: oracle.official(s, t, mask, normalised=False)),
-    "textbrewer": (under(CONVENTIONS["textbrewer"]), printed(reference.patient_loss_batch_mean), oracle.textbrewer),
+    "textbrewer": (under(CONVENTIONS["textbrewer"]), printed(divisor="row"), oracle.textbrewer),
 }
 each_loss = pytest.mark.parametrize("loss, printed, in_torch", PRINTED.values(), ids=PRINTED)
 

@@ -19,6 +19,10 @@ MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1,
 FIRST = (LABELS != IGNORED).ravel()
 
 
+def printed(student, teacher, first):
+    return reference.sequence_labels(student, teacher, np.where(first, 1, IGNORED))
+
+
 def example(seed=0, scale=2.0):
     rng = np.random.default_rng(seed)
     return [scale * rng.standard_normal((20, 6)), scale * rng.standard_normal((20, 6)), FIRST]
@@ -26,8 +30,8 @@ def example(seed=0, scale=2.0):
 
 def test_words_by_three_witnesses_and_on_a_device(strict_cupy):
     arrays = example()
-    assert_close64(sequence_labels(*arrays).array, reference.sequence_labels(*arrays))
-    check_complex_step(sequence_labels, reference.sequence_labels, arrays, [0])
+    assert_close64(sequence_labels(*arrays).array, printed(*arrays))
+    check_complex_step(sequence_labels, printed, arrays, [0])
     against_torch(sequence_labels, oracle.sequence_labels, arrays, without_gradient=[1])
     check_device(lambda *arrays: sequence_labels(*arrays, divisor=5), arrays, strict_cupy)
 

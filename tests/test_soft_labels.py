@@ -20,9 +20,11 @@ from tinydistill.losses.soft_labels import logits_mse, soft_labels
 from tinydistill_reference import soft_labels as reference
 
 TEMPERATURE = 2.5
-VARIANTS = {"paper": {}, "distilbert": {}, "textbrewer": {"squared": False, "entropy": True}, "labelled": {},
-            "tinybert": {"squared": False, "entropy": True, "per_class": True}, "pkd": {"per_class": True},
-            "torchdistill": {"squared": False}}
+WITHOUT_T2 = {"temperature_squared": False}
+AS_CROSS_ENTROPY = WITHOUT_T2 | {"constant": "cross-entropy"}
+VARIANTS = {"paper": {}, "distilbert": {}, "textbrewer": AS_CROSS_ENTROPY, "labelled": {},
+            "tinybert": AS_CROSS_ENTROPY | {"divisor": "element"}, "pkd": {"divisor": "element"},
+            "torchdistill": WITHOUT_T2}
 each_convention = pytest.mark.parametrize("name", ours.TOKENS)
 
 
@@ -49,7 +51,7 @@ def candidate(name, temperature=TEMPERATURE):
 def printed(name, temperature=TEMPERATURE):
     def loss(student, teacher, mask, labelled):
         rows = labelled if name == "labelled" else mask
-        return reference.soft_labels(student, teacher, rows, temperature, **VARIANTS[name])
+        return reference.soft_labels(student, teacher, rows, temperature=temperature, **VARIANTS[name])
     return loss
 
 
@@ -61,7 +63,8 @@ def squares(name):
 
 def squares_printed(name):
     def loss(student, teacher, mask, labelled):
-        return reference.logits_mse(student, teacher, mask, TEMPERATURE, per_class=name != "paper")
+        return reference.logits_mse(student, teacher, mask, temperature=TEMPERATURE,
+                                    divisor="row" if name == "paper" else "element")
     return loss
 
 
@@ -192,7 +195,7 @@ def test_any_rows_equal_the_printed_sums(seed, N, classes, scale, temperature):
     mask = (rng.random(N) < 0.7) | (np.arange(N) == 0)
     rounding = C * UNIT * (1 + np.abs([student, teacher]).max() / temperature) * temperature ** 2
     got = value([student, teacher, mask, None], temperature)
-    assert_within(got, reference.soft_labels(student, teacher, mask, temperature), rounding)
+    assert_within(got, reference.soft_labels(student, teacher, mask, temperature=temperature), rounding)
     assert got >= -rounding
 
 

@@ -49,7 +49,7 @@ def test_tokens_of_shards_add_up_to_the_printed_sum_of_the_whole(term, name, pos
     for shard in batch.split(parts):
         rows = slice(first, first + (shard.mask.size if positions is None else len(shard.positions)))
         total, first = term(features(leaf[rows]), features(teacher[rows]), shard, divisor) + total, rows.stop
-    truth = reference.soft_labels(student, teacher, counted, TEMPERATURE, **VARIANTS[name])
+    truth = reference.soft_labels(student, teacher, counted, temperature=TEMPERATURE, **VARIANTS[name])
     assert_within(total.array, truth, 1e-13)
     def whole(student, teacher):
         return term(features(student), features(teacher), batch, divisor)
@@ -64,9 +64,10 @@ def test_classes_of_shards_add_up_to_the_whole(term, name):
     term, batch = term.under(name).but(temperature=TEMPERATURE), classified(1, IGNORED, 0, 2, 3, 3, IGNORED)
     student, teacher, *_ = example(14)
     if term.name == "soft_labels.classes":
-        want = reference.soft_labels(student, teacher, np.ones(7, bool), TEMPERATURE, **VARIANTS[name])
+        want = reference.soft_labels(student, teacher, temperature=TEMPERATURE, **VARIANTS[name])
     else:
-        want = reference.logits_mse(student, teacher, np.ones(7, bool), TEMPERATURE, per_class=name != "paper")
+        want = reference.logits_mse(student, teacher, temperature=TEMPERATURE,
+                                    divisor="row" if name == "paper" else "element")
     assert term.divisor(batch) == 7
     total = sum(term(features(student[shard.rows]), features(teacher[shard.rows]), shard, 7).item()
                 for shard in batch.split(3))
@@ -103,12 +104,13 @@ def spans(seed=0):
 @pytest.mark.parametrize("name", ours.SPAN)
 def test_spans_by_three_witnesses_and_on_a_device(name, strict_cupy):
     padding = name == "official"
+    keys = "all" if padding else "real"
 
     def loss(student, teacher, mask):
         return span(student, teacher, mask, temperature=TEMPERATURE, convention=ours.SPAN[name])
 
     def printed(student, teacher, mask):
-        return reference.span(student, teacher, mask, TEMPERATURE, padding)
+        return reference.span(student, teacher, mask, temperature=TEMPERATURE, keys=keys)
 
     arrays = spans(16)
     assert_close64(loss(*arrays).array, printed(*arrays))
@@ -136,7 +138,8 @@ def test_spans_of_shards_add_up_to_the_whole(name):
     assert term.divisor(batch) == B and term.temperature == 2.0
     total = sum(term(*(features(Tensor(x[shard.rows[0] * T:(shard.rows[-1] + 1) * T])) for x in flat), shard, B).item()
                 for shard in batch.split(3))
-    assert_within(total, reference.span(student, teacher, mask, 2, name == "official"), 1e-13)
+    keys = "all" if name == "official" else "real"
+    assert_within(total, reference.span(student, teacher, mask, keys=keys), 1e-13)
 
 
 def test_what_a_span_needs_is_said():

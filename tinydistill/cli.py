@@ -22,9 +22,10 @@ def parser():
     for name in COMMANDS:
         command = importlib.import_module(f"tinydistill.commands.{name}")
         sub = commands.add_parser(name, help=command.HELP, description=command.HELP)
-        sub.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+        if not getattr(command, "OWN_OUTPUT", False):
+            sub.add_argument("--json", action="store_true", help="print one JSON document on stdout")
         command.arguments(sub)
-        sub.set_defaults(run=command.run, text=command.text)
+        sub.set_defaults(run=command.run, text=getattr(command, "text", None))
     return whole
 
 
@@ -33,6 +34,8 @@ def main(arguments=None):
     args = parser().parse_args(arguments)
     try:
         result = args.run(args)
+        if args.text is None:
+            return result
         print(json.dumps(result, indent=2) if args.json else args.text(result))
     except Problem as problem:
         print(f"tinydistill {args.command}: {problem}", file=sys.stderr)

@@ -55,7 +55,12 @@ class Convention:
         return mask if self.rows == "real" else xp_of(mask).ones_like(mask)
 
     def divides_by(self, mask, labelled=None):
-        """What a term counts on the global batch before it is split: sequences, rows that count, or 1."""
+        """What a term counts on the global batch before it is split: sequences, rows that count, or 1.
+
+        Raises: ValueError where no token is real. (Looked at on the host only: a GPU is not asked to wait.)
+        """
+        if isinstance(mask, np.ndarray) and not mask.any():
+            raise ValueError(f"need at least one real token in the mask {mask.shape}; it has none")
         if self.divisor == "none":
             return 1
         counted = sequences(mask) if self.divisor == "sequence" else int(self.counted(mask, labelled).sum())
@@ -75,6 +80,9 @@ class Convention:
         return weights / max(1, divisor)
 
     def temperature_factor(self, temperature):
+        """T^2, or 1 where a convention has it not. Raises: ValueError where T is no temperature."""
+        if not temperature > 0:
+            raise ValueError(f"need a temperature above 0; got {temperature}")
         return temperature ** 2 if self.temperature_squared else 1.0
 
 

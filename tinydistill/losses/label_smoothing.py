@@ -8,6 +8,7 @@ over the N rows that have a label y; q is the model's softmax. Both have the gra
 """
 
 from tinydistill import ops
+from tinydistill.backend import xp_of
 from tinydistill.features import IGNORED
 from tinydistill.losses.convention import Convention
 from tinydistill.losses.logit_rows import at_positions
@@ -71,7 +72,7 @@ def _smoothed(logits, labels, smoothing, pad, convention, divisor):
 def _count(labels, pad, convention):
     """The labels that are neither -100 nor the pad, as the convention divides by them."""
     labelled = labels != IGNORED if pad is None else (labels != IGNORED) & (labels != pad)
-    return convention.divides_by(labelled, labelled)
+    return convention.divides_by(xp_of(labels).ones(labels.shape, bool), labelled)
 
 
 def _standard(term, student, teacher, batch, divisor, projections):

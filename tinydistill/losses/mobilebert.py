@@ -188,7 +188,8 @@ def pretraining_distillation(student_logits, teacher_logits, labels, ground_trut
     1.386294
     """
     labelled = labels != IGNORED
-    divisor = convention.divides_by(labelled, labelled) if divisor is None else divisor
+    every = xp_of(labels).ones(labels.shape, bool)
+    divisor = convention.divides_by(every, labelled) if divisor is None else divisor
     weight = convention.row_weights(labelled, divisor, student_logits.dtype, labelled)  # (M,)
     soft = ops.kl_divergence(student_logits, teacher_logits, weight=weight, constant=convention.constant)
     hard = ops.cross_entropy(student_logits, labels) / max(1, divisor)

@@ -1,0 +1,107 @@
+"""False alarms and missed errors of the conformance kit, counted.
+
+Right implementations must pass: PyTorch and tinydistill, in float32 and float64, on numbers that no vector has. For 60
+seeds of every loss, piece and rule, and 3 of every model, one case of that seed is judged, all kinds of cases and all
+conventions in turn. Trajectories (ten steps of a training) are not among them: their truth alone takes half a minute a
+case; test_reference_models.py has them on their stored vectors.
+
+Wrong implementations, written in PyTorch by the hand that wrote none of the traps' sums, must fail and be named.
+"""
+
+from collections import defaultdict
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from oracle import rules, verify_alarms as oracle
+from oracle import verify_mistakes as mistakes
+from test_reference_models import BERT, BILSTM, MOBILEBERT, as_stored, batch_of, dense, flat, loss_of, model_of
+from test_reference_models import name_of, with_everything
+from test_reference_rules import OURS, ours
+from tinydistill import conformance
+from tinydistill.tensor import gradients
+from tinydistill_reference import report, truth
+from tinydistill_reference.adapters import torch_
+from tinydistill_reference.diagnose import matches
+from tinydistill_reference.equation import equations
+from tinydistill_reference.generate import cases_of
+from tinydistill_reference.runner import run
+from tinydistill_reference.store import Stored
+
+SEEDS, OF_MODELS = 60, 3
+NAMES = [name for name in equations() if not name.startswith("trajectory.")]
+KINDS = {name: [i for i, case in enumerate(cases_of(equations()[name])) if case.result == "valid"] for name in NAMES}
+
+
+# ---------------------------------------------------------------- who is judged
+
+CONFIGS = {"model.bert": BERT.but(head="masked-lm"), "model.bert_features": BERT.but(head="masked-lm"),
+           "model.mobilebert": MOBILEBERT, "model.bilstm": BILSTM}
+
+
+def our_model(equation, attrs, inputs, grads, upstream, dtype):
+    """A model of tinydistill with the weights of the case."""
+    config = CONFIGS[equation]
+    model, batch = model_of(config, inputs).to(np, np.dtype(dtype)), batch_of(inputs)
+    if equation == "model.bert_features":
+        outputs = {name if layer is None else f"{name}.{layer}": x
+                   for (name, layer), x in flat(model(batch, with_everything(config))).items()}
+        outputs["logits"] = outputs["logits"].reshape(*batch.ids.shape, -1)             # (B*T, V) -> (B, T, V)
+    else:
+        outputs, upstream = {"value": loss_of(model, batch)}, {"value": upstream}
+    total = sum((y * np.asarray(upstream[name], dtype)).sum() for name, y in outputs.items())
+    found = {f"d{name_of(config, label)}": None if g is None else as_stored(config, label, dense(g))
+             for label, g in zip(model.named_parameters(), gradients(total, model.parameters()))}
+    return {name: y.array for name, y in outputs.items()} | found
+
+
+def implementations(name, convention):
+    """{who: call} of all there are for an equation under a convention."""
+    found = {}
+    if name in conformance.ANSWERED:
+        found["tinydistill"] = conformance.answer(convention)
+    elif name in CONFIGS:
+        found["tinydistill"] = our_model
+    elif (name, convention) in OURS:
+        found["tinydistill"] = ours(convention)
+    if name in oracle.LOSSES or name in oracle.pieces.PIECES or name in CONFIGS:
+        found["PyTorch"] = oracle.answer(convention)
+    elif (name, convention) in rules.RULES:
+        found["PyTorch"] = rules.answer(convention)
+    return found
+
+
+def stored(name, seed):
+    """(convention, [Stored]) of a seed: kinds of cases in turn, and conventions that somebody implements."""
+    equation, kinds = equations()[name], KINDS[name]
+    case = next(islice(cases_of(equation, seed), kinds[seed % len(kinds)], None))
+    among = [c for c in equation.conventions if case.conventions is None or c in case.conventions]
+    among = [c for c in among if implementations(name, c)]
+    convention = among[seed // len(kinds) % len(among)]
+    return convention, [Stored(case, {convention: truth.live(equation, case, equation.settings(convention))}, ())]
+
+
+# ---------------------------------------------------------------- right ones pass
+
+def test_no_right_implementation_is_refused(capsys):
+    compared, largest, failures, judged = defaultdict(int), defaultdict(float), [], defaultdict(set)
+    for name in NAMES:
+        for seed in range(1, 1 + (OF_MODELS if name in CONFIGS else SEEDS)):
+            convention, cases = stored(name, seed)
+            for who, call in implementations(name, convention).items():
+                judged[name].add(who)
+                for dtype in ("float64", "float32"):
+                    result = run(equations()[name], call, dtype, convention, stored=cases)
+                    if result.status != "passed":
+                        failures.append(f"{who}, seed {seed}: " + "\n".join(report.lines(result)))
+                    for outcome in result.outcomes:
+                        for c in outcome.comparisons[convention]:
+                            compared[who] += 1
+                            largest[who] = max(largest[who], c.error)
+    both = sum(len(who) == 2 for who in judged.values())
+    with capsys.disabled():
+        print(f"\n{sum(compared.values())} tensors of {len(judged)} equations ({both} of them by both), "
+              f"{len(failures)} false alarms; the largest errors, in units of what is allowed: " + ", ".join(
+                  f"{who} {largest[who]:.2f} of {compared[who]} tensors" for who in sorted(compared)))
+    assert not failures, "\n\n".join(failures[:20])

@@ -1,0 +1,72 @@
+"""tinydistill beside the vectors of `reference/`: the answer of every loss term and piece to one case of the kit.
+
+`answer(convention)` is an implementation as tinydistill_reference.runner wants it. Losses are the registered terms, on
+Features that hold the case's arrays; pieces are the ops and rules of `conformance_pieces.py`.
+"""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from tinydistill.backend import xp_of
+from tinydistill.conformance_pieces import PIECES
+from tinydistill.features import PER_LAYER, PER_MODEL, Batch, Features
+from tinydistill.losses import TERMS
+from tinydistill.tensor import RowSparse, Tensor, gradients
+
+SETTINGS = {"temperature": "temperature", "smoothing": "smoothing", "relation_heads": "relation_heads"}     # attr -> field of Term
+ANSWERED = TERMS.keys() | PIECES.keys()
+TOKENS = 3                                          # a case without tokens gets sequences of three
+
+
+def answer(convention="paper", to_device=np.asarray, to_host=np.asarray):
+    """call(equation, attrs, inputs, grads, upstream, dtype) under one convention; on the host, or on a device."""
+    def call(equation, attrs, inputs, grads, upstream, dtype):
+        if dtype not in ("float32", "float64"):
+            return NotImplemented
+        arrays = {name: to_device(x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x)
+                  for name, x in inputs.items()}
+        if equation not in ANSWERED:
+            return NotImplemented
+        learned = {name: Tensor(x, requires_grad=True) if x.dtype.kind == "f" else x for name, x in arrays.items()}
+        made = PIECES[equation](attrs, convention, **learned) if equation in PIECES \
+            else {"value": loss(TERMS[equation].under(convention), attrs, learned)}
+        outputs = made if isinstance(made, dict) else {"y": made}
+        found = {name: to_host(y.array if isinstance(y, Tensor) else y) for name, y in outputs.items()}
+        return found | _gradients(outputs, learned, upstream, dtype, to_device, to_host) if grads else found
+    return call
+
+
+def _gradients(outputs, learned, upstream, dtype, to_device, to_host):
+    """{"d" + input: array, or None where there is no gradient}."""
+    tensors = {name: x for name, x in learned.items() if isinstance(x, Tensor)}
+    upstream = upstream if isinstance(upstream, dict) else {name: upstream for name in outputs}
+    total = sum((y * to_device(np.asarray(upstream[name], dtype))).sum() for name, y in outputs.items())
+    found = gradients(total, list(tensors.values()))
+    found = [g.dense() if isinstance(g, RowSparse) else g for g in found]
+    return {f"d{name}": None if g is None else to_host(g) for name, g in zip(tensors, found)}
+
+
+def loss(term, attrs, arrays):
+    """The term on Features that hold these arrays as their only layer. arrays: {input of the equation: Tensor or array}."""
+    term = term.but(**{SETTINGS[name]: value for name, value in attrs.items() if name in SETTINGS})
+    first, labels, mask = next(iter(arrays.values())), arrays.get("labels"), arrays.get("mask")
+    if mask is None:
+        shape = first.shape[:2] if len(first.shape) == 3 else (first.shape[0], TOKENS)
+        mask = xp_of(first.array).ones(shape, bool)
+    sides = [_features(side, arrays, mask, term) for side in ("student", "teacher")]
+    batch = Batch(ids=np.zeros(mask.shape, np.int64), mask=mask, labels=labels)
+    learned = SimpleNamespace(weight=arrays.get("weight"), bias=arrays.get("bias"))
+    return term(*sides, batch, term.divisor(batch), {name: learned for name in term.projection_names})
+
+
+def _features(side, arrays, mask, term):
+    features, fields = Features(side, 1, mask), {}
+    for name, x in arrays.items():
+        owner, _, field = name.partition("_")
+        if owner == side and field in PER_LAYER:
+            getattr(features, field)[0] = x
+        elif owner == side and field in PER_MODEL:
+            by_token = field == "logits" and len(x.shape) == 3
+            fields[field] = x.reshape(-1, x.shape[-1]) if by_token else x       # (B*T, V)
+    return features.has(**fields)

@@ -1,0 +1,113 @@
+"""The pieces under the losses, and losses that read no Features of one layer, as the kit calls them.
+
+PIECES: {equation: f(attrs, convention, **inputs) -> output, or {output: Tensor}}. A rule of integers has no entry.
+"""
+
+import numpy as np
+
+from tinydistill import kernels, ops
+from tinydistill.backend import asarray, to_host, xp_of
+from tinydistill.compress import michel
+from tinydistill.features import Batch, Features
+from tinydistill.losses import hard_labels, mobilebert, shared_projection, spans
+from tinydistill.tensor import Tensor
+
+
+def piece(function):
+    """A piece that has one convention and no attrs."""
+    return lambda attrs, convention, **inputs: function(**inputs)
+
+
+def importance(attrs, convention, context, gradient):
+    """What a head is worth, by the version of Michel et al. that the convention names."""
+    version = "example" if convention == "paper" else convention
+    return Tensor(michel.head_scores((context.array * gradient.array).sum(axis=-1), version))
+
+
+def relation(attrs, convention, x, mask):
+    """softmax(x x^T / sqrt(K)), rows of padding emptied."""
+    rows = {"paper": mask, "all": xp_of(mask).ones_like(mask)}[convention]
+    return ops.masked(ops.softmax(ops.scaled_product(x, x), mask=mask[:, None, None, :]), mask=rows[:, None, :, None])
+
+
+def integer_linear(attrs, convention, x, weight, bias):
+    """The weight in integers by its own largest number, as Q8BERT stores it."""
+    x, weight, bias = (t.array if isinstance(t, Tensor) else t for t in (x, weight, bias))
+    kernel, xp = kernels.of(x), xp_of(x)
+    levels = 2 ** (attrs["bits"] - 1) - 1
+    largest = abs(weight).max()
+    step = xp.maximum(largest, 1e-30) / levels
+    codes = kernel.levels(weight, largest, attrs["bits"]).astype(xp.int8)
+    return Tensor(kernel.integer_linear(x, asarray(np.asarray(attrs["largest"], to_host(x).dtype), x), codes, step, bias,
+                                        attrs["bits"]))
+
+
+def _weights(arrays, side):
+    return {name.removeprefix(side): x for name, x in arrays.items() if name.startswith(side)}
+
+
+def projection_loss(loss):
+    """L_d or L_u of a model's weights."""
+    def call(attrs, convention, u, v, **arrays):
+        return {"value": loss(_weights(arrays, "student_"), _weights(arrays, "teacher_"), u, v)}
+    return call
+
+
+def mixed_masked_lm(attrs, convention, teacher_logits, labels, own):
+    """Logits of the other vocabulary are -inf, as `students/mixed_vocabulary.py` has them."""
+    N = teacher_logits.shape[0]
+    batch = Batch(ids=np.zeros((1, N), np.int64), mask=np.ones((1, N), bool), labels=labels.reshape(1, N))
+    logits = ops.masked(teacher_logits, mask=own, fill=-np.inf)
+    part = Features("mixed", 0, batch.mask, logits=logits)
+    return {"value": shared_projection.mixed_label_loss(part, None, batch, hard_labels.labelled(batch))}
+
+
+def next_sentence(attrs, convention, student_logits, labels):
+    """The loss of a head of its own."""
+    mask = np.ones((len(labels), 1), bool)
+    batch = Batch(ids=np.zeros(mask.shape, np.int64), mask=mask, next_sentence=labels)
+    student = Features("student", 0, mask, next_sentence=student_logits)
+    return {"value": hard_labels.next_sentence_loss(student, None, batch, len(labels))}
+
+
+def spans_positions(attrs, convention, student_logits, labels, mask):
+    """Logits (B, T, 2) as they are."""
+    return {"value": spans.positions(student_logits, labels, mask, convention=spans.CONVENTIONS[convention])}
+
+
+def pretraining(attrs, convention, student_logits, teacher_logits, labels):
+    """With the share of the truth, which the term leaves at a half."""
+    return {"value": mobilebert.pretraining_distillation(
+        student_logits, teacher_logits, labels, attrs["ground_truth"], convention=mobilebert.PRETRAINING[convention])}
+
+
+PIECES = {
+    "softmax": lambda attrs, convention, x, mask: ops.softmax(x, mask=mask),
+    "log_softmax": piece(lambda x: ops.log_softmax(x)),
+    "layer_norm": lambda attrs, convention, x, gain, bias: ops.layer_norm(x, None, gain, bias, eps=attrs["eps"]),
+    "no_norm": piece(lambda x, gain, bias: ops.no_norm(x, None, gain, bias)),
+    "gelu": piece(lambda x: ops.gelu(x)),
+    "gelu_new": piece(lambda x: ops.gelu_new(x)),
+    "attention": lambda attrs, convention, queries, keys, values, mask: ops.attention(
+        queries, keys, values, mask=mask[:, None, None, :]),
+    "relation": relation,
+    "embedding": piece(lambda table, ids: ops.embedding(table, ids)),
+    "linear": piece(lambda x, weight, bias: ops.linear(x, weight, bias)),
+    "grouped_linear": lambda attrs, convention, x, weight, bias: ops.grouped_linear(x, weight, bias, groups=attrs["groups"]),
+    "lstm": lambda attrs, convention, x, input_weight, hidden_weight, input_bias, hidden_bias, mask: ops.lstm(
+        x, input_weight, hidden_weight, input_bias, hidden_bias, mask=mask, reverse=attrs["reverse"]),
+    "fake_quantise.q8bert": lambda attrs, convention, x: ops.fake_quantise(
+        x, largest=asarray(np.asarray(attrs["largest"], to_host(x.array).dtype), x.array), bits=attrs["bits"]),
+    "fake_quantise.qbert": lambda attrs, convention, x: ops.fake_quantise_groups(
+        x, groups=attrs["groups"], bits=attrs["bits"]),
+    "integer_linear": integer_linear,
+    "michel.importance": importance,
+    "squared_error": piece(lambda student, teacher, weight: ops.squared_error(student, teacher, weight=weight.array)),
+    "spans.positions": spans_positions,
+    "unit_norm": lambda attrs, convention, x: ops.unit_norm(x, eps=attrs["eps"]),
+    "shared_projection.down": projection_loss(shared_projection.down_projection_loss),
+    "shared_projection.up": projection_loss(shared_projection.up_projection_loss),
+    "shared_projection.mixed_masked_lm": mixed_masked_lm,
+    "next_sentence": next_sentence,
+    "mobilebert.pretraining": pretraining,
+}

@@ -6,6 +6,7 @@ numbers (temperature, eps ...), and a convention is what the paper leaves open, 
 are those in the tuples EQUATIONS of the files of specs/, the traps those in the tuples TRAPS of traps/.
 """
 
+import functools
 import importlib
 import pkgutil
 from dataclasses import dataclass, field
@@ -128,6 +129,7 @@ def _collected(package, attribute):
     return found
 
 
+@functools.cache
 def equations():
     """{name: Equation}, sorted by name."""
     import tinydistill_reference.specs
@@ -135,10 +137,15 @@ def equations():
     return {name: found[name] for name in sorted(found)}
 
 
+@functools.cache
+def _traps():
+    import tinydistill_reference.traps
+    return _collected(tinydistill_reference.traps, "TRAPS")
+
+
 def traps(equation=None):
     """All traps, or those of one equation (by name)."""
-    import tinydistill_reference.traps
-    return [t for t in _collected(tinydistill_reference.traps, "TRAPS") if equation in (None, t.equation)]
+    return [t for t in _traps() if equation in (None, t.equation)]
 
 
 def is_floating(array):

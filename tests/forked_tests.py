@@ -8,6 +8,7 @@ import ast
 import collections
 import configparser
 import contextlib
+import functools
 import gc
 import importlib.util
 import json
@@ -89,6 +90,9 @@ class Watch:
 class Worker:
     """A copy of the tree, in which one child at a time runs tests."""
 
+    noted = {}                                      # what a kind of worker notes besides
+    KEPT = ()                                       # modules that the children inherit though they are of the tree
+
     def __init__(self, root, place):
         self.root, self.place, self.tree, self.pid = root, place, place / "tree", None
         shutil.copytree(root, self.tree, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
@@ -117,7 +121,7 @@ class Worker:
                 os._exit(70)
 
     def run(self, tests, ranks, loaded):
-        """In the child: pytest on the copy and on nothing but the copy; returns its exit code."""
+        """In the child: the tests on the copy and on nothing but the copy; returns their exit code."""
         os.setsid()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         log = os.open(self.place / "log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -127,23 +131,28 @@ class Worker:
         limit_child()
         sys.dont_write_bytecode = self.mutant is not None
         for name in loaded - {"__main__"}:
-            if self.is_original(getattr(sys.modules[name], "__file__", None)):
+            if not name.startswith(self.KEPT) and self.is_original(getattr(sys.modules[name], "__file__", None)):
                 del sys.modules[name]               # such as this one, if a test wants it
         loaded &= set(sys.modules)
         ours = [str(self.tree), str(self.tree / "tests")]
         sys.path[:] = ours + [p for p in sys.path if not self.is_original(p)]
         os.environ["PYTHONPATH"] = os.pathsep.join(ours)            # for what the tests start themselves
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"          # plugins that happen to be installed: 0.1 s
+        code, failed, seconds = self.judge(tests, ranks)
+        loaded.add("__mp_main__")                   # another name of this process's own program, by multiprocessing
+        files = [getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if name not in loaded]
+        note = self.noted | {"failed": failed, "seconds": seconds, "files": [os.path.realpath(f) for f in files if f],
+                "outside": [f for f in files if f and self.is_original(f)]}
+        (self.place / "note").write_text(json.dumps(note))
+        return code
+
+    def judge(self, tests, ranks):
+        """(exit code, the test that failed, seconds of each) by pytest."""
         import pytest
         watch = Watch(ranks)
         code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--tb=native" if self.mutant else "--tb=short",
                             f"--basetemp={self.place / 'tmp'}", f"--rootdir={self.tree}", *tests], plugins=[watch])
-        loaded.add("__mp_main__")                   # another name of this process's own program, by multiprocessing
-        files = [getattr(m, "__file__", None) for name, m in list(sys.modules.items()) if name not in loaded]
-        note = {"failed": watch.failed, "seconds": watch.seconds, "files": [os.path.realpath(f) for f in files if f],
-                "outside": [f for f in files if f and self.is_original(f)]}
-        (self.place / "note").write_text(json.dumps(note))
-        return code
+        return code, watch.failed, watch.seconds
 
     def is_original(self, path):
         return bool(path) and "site-packages" not in path and Path(path).resolve().is_relative_to(self.root)
@@ -178,3 +187,64 @@ class Worker:
         if outcome[0] != 0:
             raise Unfit(f"{complaint}:\n{(self.place / 'log').read_text(errors='replace')[-3000:]}")
         return time.monotonic() - self.began, outcome[1]
+
+
+class VectorWorker(Worker):
+    """Runs the checks of vector_checks.py, without pytest. The kit is inherited, its vectors read once.
+
+    The unmutated run notes which functions each check calls; a mutant is shown to those that call its function.
+    """
+
+    KEPT = ("tinydistill_reference",)
+
+    def passes(self, tests, ranks, complaint):
+        took, noted = super().passes(tests, ranks, complaint)
+        self.calls = noted["calls"]                 # {check: ["path:first line of a function", ...]}
+        return took, noted
+
+    def judge(self, tests, ranks):
+        from vector_checks import CHECKS
+        chosen, seconds, self.noted = self.concerned(CHECKS), collections.Counter(), {"calls": {}}
+        for name in sorted(chosen, key=lambda name: ranks.get(name, 0)):
+            began, called = time.monotonic(), set()
+            if not self.mutant:
+                sys.setprofile(lambda frame, event, _: event == "call" and called.add(frame.f_code))
+            try:
+                CHECKS[name]()
+            except Exception:
+                sys.setprofile(None)
+                traceback.print_exc()
+                return 1, name, seconds
+            sys.setprofile(None)
+            seconds[name] = time.monotonic() - began
+            self.noted["calls"][name] = [f"{os.path.relpath(os.path.realpath(code.co_filename), self.tree)}:"
+                                         f"{code.co_firstlineno}" for code in called if "tinydistill" in code.co_filename]
+        return 0, None, seconds
+
+    def concerned(self, checks):
+        """The names of the checks that call the function of the mutant; of all where it is in none."""
+        function = self.mutant and innermost_function(self.original, self.mutant.line)
+        if not function:
+            return list(checks)
+        return [name for name in checks if f"{self.mutant.path}:{function}" in self.calls.get(name, ())]
+
+
+def innermost_function(source, line):
+    """The line at which the code of the innermost function around a line begins; None outside of all."""
+    functions = [node for node in ast.walk(ast.parse(source))
+                 if isinstance(node, (ast.FunctionDef, ast.Lambda)) and node.lineno <= line <= node.end_lineno]
+    if not functions:
+        return None
+    inner = max(functions, key=lambda node: (node.lineno, node.col_offset))
+    return min([inner.lineno, *(d.lineno for d in getattr(inner, "decorator_list", ()))])
+
+
+def read_vectors():
+    """Import the kit and read its vectors, for the children to inherit."""
+    from tinydistill_reference import report, runner, store     # noqa: F401: for the children
+    from tinydistill_reference.equation import equations
+    store.load = functools.cache(store.load)
+    for name in equations():
+        store.load(name)
+    gc.collect()
+    gc.freeze()

@@ -17,8 +17,8 @@ class WithoutCorrection(torch.optim.Optimizer):
                 if group["alone"]:
                     torch.nn.utils.clip_grad_norm_(w, group["alone"])
                 state = self.state[w] or {"t": 0, "m": torch.zeros_like(w), "v": torch.zeros_like(w)}
-                self.state[w] = state = {"t": state["t"] + 1, "m": torch.lerp(w.grad, state["m"], group["betas"][0]),
-                                         "v": torch.lerp(w.grad ** 2, state["v"], group["betas"][1])}
+                self.state[w] = state = {"t": state["t"] + 1, "m": torch.lerp(state["m"], w.grad, 1 - group["betas"][0]),
+                                         "v": torch.lerp(state["v"], w.grad ** 2, 1 - group["betas"][1])}
                 corrections = [1 - beta ** (state["t"] if group["corrected"] else torch.inf) for beta in group["betas"]]
                 u = state["m"] / corrections[0] / (torch.sqrt(state["v"] / corrections[1]) + group["eps"])
                 u = torch.add(u, w, alpha=group["weight_decay"])

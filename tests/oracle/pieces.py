@@ -83,7 +83,7 @@ PIECES = {
     "lstm": lstm,
     "unit_norm": lambda attrs, settings, x: F.normalize(x, dim=-1, eps=attrs["eps"]),
     "squared_error": lambda attrs, settings, student, teacher, weight:
-        torch_ops.squared_error(student, teacher.detach(), weight),
+        torch_ops.squared_error(student, teacher.detach(), weight.detach()),
     "fake_quantise.q8bert": fake_quantise,
     "fake_quantise.qbert": fake_quantise_groups,
     "integer_linear": integer_linear,

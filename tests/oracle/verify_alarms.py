@@ -206,7 +206,6 @@ SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "in
          "max_position_embeddings": 7, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 MOBILE = SIZES | {"hidden_size": 9, "intra_bottleneck_size": 6, "true_hidden_size": 6, "embedding_size": 5,
                   "num_feedforward_networks": 2, "classifier_activation": False}
-MODELS = ("model.bert", "model.bert_features", "model.bilstm", "model.mobilebert")
 
 
 @functools.cache

@@ -37,7 +37,7 @@ def arguments(parser):
     what.add_argument("--convention", default="paper", metavar="C",
                       help="what it is held to: a name out of --list; any, to accept each of them; or settings, as in "
                            "divisor=row,temperature_squared=off (default paper)")
-    what.add_argument("--strict", action="store_true", help="fail where wrong arguments are not refused")
+    what.add_argument("--strict", action="store_true", help="fail, too, where the teacher gets a gradient, and where wrong arguments are not refused")
     what.add_argument("--xfail", metavar="FILE", help="lines `equation/case  reason`: failures that are known")
     what.add_argument("--vectors", default=store.VERSION, metavar="V", help=f"their version (default {store.VERSION})")
     out = parser.add_argument_group("what comes out")
@@ -52,6 +52,7 @@ def arguments(parser):
     kit.add_argument("--output", metavar="DIR", help="where --export writes to (default .)")
     saved = parser.add_argument_group("saved numbers")
     saved.add_argument("--dump", metavar="FILE", help=".npz or .safetensors: which loss gives the value in it?")
+    saved.add_argument("--seconds", type=float, default=120, help="how long to search (default 120)")
 
 
 def run(args):
@@ -87,7 +88,7 @@ def _impl(args):
             near = [n for n in equations() if name.split(".")[0] in n] or equations()
             raise WrongUsage(f"need an equation out of {', '.join(near)}; got {name}")
     results = tried(call, args.equation, args.dtype, _convention(args, args.equation or list(equations())),
-                    args.vectors)
+                    args.vectors, args.strict)
     if args.xfail:
         results = xfail.apply(results, args.xfail)
     _print(args, [line for r in results for line in report.lines(r)] or ["nothing was tested"],
@@ -165,7 +166,7 @@ def _export(args):
 
 def _dump(args):
     from tinydistill_reference import dump
-    return dump.main(args.dump, args.json)
+    return dump.main(args.dump, args.json, seconds=args.seconds)
 
 
 def main(argv=None):

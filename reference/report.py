@@ -141,6 +141,8 @@ def _around(result):
         yield f"bound: {result.bound}"
     if result.untested:
         yield f"not tested: {listed(tensor(n, result.equation.outputs) for n in result.untested)}: no gradient came"
+    if result.leaks:
+        yield f"{listed(result.leaks)} got a gradient: detach it here, or hand it in without one (--strict fails)"
     for status, words in (("skipped", "not tested"), ("acceptable", "accepted"), ("announced", "announced")):
         reasons = {}
         for o in result.of(status):
@@ -221,7 +223,7 @@ def _document(seen):
         "equation": equation.name, "paper": equation.paper, "printed": equation.equation, "formula": equation.formula,
         "dtype": result.dtype, "status": seen.status, "convention": result.convention, "settings": result.settings,
         "follows": result.follows, "differences": differences(result) if seen.status == "other" else [],
-        "bound": result.bound, "untested": list(result.untested), "tested": tested(result), "vectors": hashes(result),
+        "bound": result.bound, "untested": list(result.untested), "leaks": list(result.leaks), "tested": tested(result), "vectors": hashes(result),
         "mistake": _mistake(seen.best) if seen.best else None,
         "mistakes": [{"flag": m.trap.flag, "share": m.share, "convention": m.convention} for m in seen.matches],
         **refusals, "cases": [_case(result, o) for o in result.outcomes], "text": text(seen)}

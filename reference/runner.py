@@ -44,7 +44,7 @@ class Outcome:
 class Result:
     """An equation. convention: what it was held to, a name or "asked", and its settings; follows: the first convention
     under which every case that ran passes, or ""; untested: gradients that never came; bound: how the inputs were given
-    to it, in words; version: of the vectors."""
+    to it, in words; version: of the vectors; leaks: inputs that got a gradient though they are constants."""
 
     equation: object
     dtype: str
@@ -55,6 +55,7 @@ class Result:
     bound: str = ""
     settings: dict = field(default_factory=dict)
     version: str = store.VERSION
+    leaks: tuple = ()
 
     def of(self, *statuses):
         return [o for o in self.outcomes if o.status in statuses]
@@ -67,8 +68,12 @@ class Result:
         return "passed" if self.of("passed", "acceptable", "announced") else "nothing"
 
 
-def run(equation, call, dtype="float64", convention="paper", version=store.VERSION, stored=None):
-    """convention: a name, "any" of the equation's, or {setting: value}, for which the truth is computed here and now."""
+def run(equation, call, dtype="float64", convention="paper", version=store.VERSION, stored=None, strict=False):
+    """convention: a name, "any" of the equation's, or {setting: value}, for which the truth is computed here and now.
+
+    strict: a gradient for a constant, such as the teacher's logits, is a failure. Else it is noted: functions that leave
+    it to their caller to detach the teacher are right in what they compute.
+    """
     stored = store.load(equation.name, version) if stored is None else stored
     if hasattr(call, "bind"):
         call.bind(equation)                         # a function that does not fit fails here, not in every case
@@ -80,6 +85,8 @@ def run(equation, call, dtype="float64", convention="paper", version=store.VERSI
     else:
         raise ValueError(f"need a convention out of {', '.join(equation.conventions)}, any; got {convention!r}")
     outcomes = [_outcome(equation, s, call, dtype, names) for s in stored]
+    leaks = _leaks(equation, outcomes)
+    outcomes = outcomes if strict else [_without(o, leaks) for o in outcomes]
     ran = [o for o in outcomes if o.comparisons]
     follows = next((n for n in names if _followed(ran, n)), "")
     held_to = convention if convention != "any" else follows or names[0]
@@ -87,7 +94,19 @@ def run(equation, call, dtype="float64", convention="paper", version=store.VERSI
     came = {name for o in outcomes for name in o.got}
     untested = tuple(n for n in (f"d{x}" for x in equation.differentiable) if came and n not in came)
     return Result(equation, dtype, held_to, outcomes, follows, untested, getattr(call, "bound", ""),
-                  settings if asked else equation.settings(held_to), version)
+                  settings if asked else equation.settings(held_to), version, leaks)
+
+
+def _leaks(equation, outcomes):
+    """The constants that got a gradient other than 0."""
+    bad = {c.name[1:] for o in outcomes for found in o.comparisons.values() for c in found if not c.passed}
+    return tuple(n for n in equation.shapes if n in bad and n not in equation.differentiable)
+
+
+def _without(outcome, leaks):
+    """An outcome of which the gradients of these inputs are not judged."""
+    return replace(outcome, comparisons={convention: [c for c in found if c.name[1:] not in leaks]
+                                         for convention, found in outcome.comparisons.items()})
 
 
 def _under(equation, stored, settings):

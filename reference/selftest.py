@@ -86,14 +86,14 @@ def of_equation(name):
     unfound, unnamed, alarms = [], [], []
     for dtype in DTYPES:
         for convention, reading in equation.conventions.items():
-            result = run(equation, printed(equation, reading.settings), dtype, convention, stored=stored)
+            result = run(equation, printed(equation, reading.settings), dtype, convention, stored=stored, strict=True)
             alarms += [f"false alarm: {name}/{o.id} in {dtype}, {convention} {o.words}"
                        for o in result.of("failed", "unrefused")]
         for trap in known:
             if not any(found_by(equation, trap, s, dtype) for s in sorted(stored, key=lambda s: trap.flag not in s.flags)):
                 unfound.append(f"{name}/{trap.flag} {dtype}")
                 continue
-            result = run(equation, mistaken(equation, trap), dtype, stored=stored)
+            result = run(equation, mistaken(equation, trap), dtype, stored=stored, strict=True)
             first, *others = matches(equation, result.outcomes, dtype, known)
             if first.trap is not trap or any(m.share >= first.share for m in others):
                 unnamed.append(f"{name}/{trap.flag} {dtype}")

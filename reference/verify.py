@@ -59,10 +59,13 @@ class VerifiedCase:
         return f"{self.equation.name}/{self.stored.case.id}"
 
 
-def check(function, equation, adapter=None, dtype="float64", convention="paper", version=store.VERSION):
-    """Check a function against an equation, by name. adapter: "torch", "jax", "numpy"; None looks what it uses."""
+def check(function, equation, adapter=None, dtype="float64", convention="paper", version=store.VERSION, strict=False):
+    """Check a function against an equation, by name. adapter: "torch", "jax", "numpy"; None looks what it uses.
+
+    strict: a teacher that gets a gradient is a failure, too.
+    """
     known = named(equation)
-    return Check(run(known, adapt(adapter or kind_of(function), function), dtype, convention, version))
+    return Check(run(known, adapt(adapter or kind_of(function), function), dtype, convention, version, strict=strict))
 
 
 def cases(equation, dtype="float64", convention="paper", version=store.VERSION, errors=False):

@@ -225,12 +225,16 @@ def test_all_rows_and_each_sequence_by_its_own_are_conventions_too():
     assert by_sequence != pytest.approx(value([student, teacher, mask, None]), rel=1e-3)
 
 
-def test_without_a_row_that_counts_the_loss_and_its_gradient_are_zero():
+def test_without_a_label_that_counts_the_loss_and_its_gradient_are_zero():
+    """A batch in which the masking hid nothing. One without any real token is an error."""
     arrays = example(12)
-    arrays[2] = arrays[3] = np.zeros(7, bool)
+    arrays[3] = np.zeros(7, bool)
+    result, found = differentiated(candidate("labelled"), arrays)
+    assert result == 0 and (found[0] == 0).all()
+    arrays[2] = np.zeros(7, bool)
     for name in ours.TOKENS:
-        result, found = differentiated(candidate(name), arrays)
-        assert result == 0 and (found[0] == 0).all()
+        with pytest.raises(ValueError, match=r"need at least one real token in the mask \(7,\); it has none"):
+            candidate(name)(*arrays)
 
 
 @pytest.mark.parametrize("change, text", [

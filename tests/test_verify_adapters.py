@@ -23,7 +23,7 @@ ALL = (*WIDE, "float16", "bfloat16")
 
 def checked(kind, target, equation=KD, dtype="float64", stored=None):
     known = equations()[equation] if isinstance(equation, str) else equation
-    return run(known, adapt(kind, target), dtype, stored=stored)
+    return run(known, adapt(kind, target), dtype, stored=stored, strict=True)
 
 
 def everything_passes(result, refused=2):

@@ -23,7 +23,7 @@ load = functools.cache(store.load)
 
 def check(name, call, convention, dtype, host=True):
     """Every case passes; and, on the host, what is wrong is refused."""
-    result = run(equations()[name], call, dtype, convention, stored=load(name))
+    result = run(equations()[name], call, dtype, convention, stored=load(name), strict=True)
     assert result.status == "passed" and not (host and result.of("unrefused")), "\n".join(report.lines(result))
 
 

@@ -17,7 +17,7 @@ def flagged(name, flag):
 def with_trap(name, flag, dtype="float32", **settings):
     """The result of an implementation with a known mistake."""
     equation = equations()[name]
-    return run(equation, mistaken(equation, flagged(name, flag)), dtype, **settings)
+    return run(equation, mistaken(equation, flagged(name, flag)), dtype, strict=True, **settings)
 
 
 def changed(name, change, dtype="float32", **settings):
@@ -27,7 +27,7 @@ def changed(name, change, dtype="float32", **settings):
 
     def call(name, attrs, inputs, grads, upstream, dtype):
         return change(right(name, attrs, inputs, grads, upstream, dtype), inputs, attrs)
-    return run(equation, call, dtype, **settings)
+    return run(equation, call, dtype, strict=True, **settings)
 
 
 def times(factor):

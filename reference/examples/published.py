@@ -108,16 +108,18 @@ def rows(packages=PACKAGES, dtypes=DTYPES):
                 warnings.simplefilter("ignore")
                 entries = importlib.import_module(f"{__package__}.{package.module}").PUBLISHED
         except ImportError as problem:
-            yield {"package": package.name, "version": version, "status": "does not import", "words": str(problem),
-                   "install": f"pip install {package.install}", "as_expected": not package.imports}
+            words = str(problem).partition(" (")[0]                 # without the folder of the installation
+            yield {"package": package.name, "version": version, "install": f"pip install {package.install}",
+                   "status": "does not import", "words": words, "as_expected": not package.imports}
             continue
         yield from (row(package, version, entry, dtypes) for entry in entries)
 
 
 def row(package, version, entry, dtypes=DTYPES):
     """What came of one entry."""
-    found = {"package": package.name, "version": version, "status": "ran", "function": entry.function,
-             "how": entry.how, "equation": entry.equation, "why": entry.why, "results": {}, "as_expected": True}
+    found = {"package": package.name, "version": version, "install": f"pip install {package.install}", "status": "ran",
+             "function": entry.function, "how": entry.how, "equation": entry.equation, "why": entry.why, "results": {},
+             "as_expected": True}
     for dtype in dtypes:
         result, words = entry.ran(dtype)
         good, tried = (len(result.of(*of)) for of in (("passed", "acceptable"), ("passed", "acceptable", "failed")))
@@ -151,8 +153,8 @@ def markdown(found):
     def cells(r):
         if r["status"] != "ran":
             return [f"{r['package']} {r.get('version', '')}".strip(), "", "", f"{r['status']}", r.get("words", "")]
-        return [f"{r['package']} {r['version']}", f"`{r['function']}` {r['how']}", f"`{r['equation']}`", in_words(r),
-                r["why"]]
+        return [f"{r['package']} {r['version']}", f"`{r['function']}` {r['how']}".strip(), f"`{r['equation']}`",
+                in_words(r), r["why"]]
     heads = ["package", "function, and how it is called", "equation", "result (cases that pass)", "what to make of it"]
     table = [heads, ["---"] * len(heads), *map(cells, found)]
     return ["| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |" for cells in table]

@@ -18,9 +18,10 @@ def without_labels(student_logits, teacher_logits, temperature):
 
 PUBLISHED = (
     Published("GKDTrainer.generalized_jsd_loss", "beta=0, with labels", "soft_labels.masked", of_labelled(0),
-              "temperature_squared=False", "no T^2, as in the paper that it cites", {"temperature_squared": False}),
+              "temperature_squared=False", "no T^2", {"temperature_squared": False}),
     Published("GKDTrainer.generalized_jsd_loss", "beta=1, with labels", "soft_labels.masked", of_labelled(1),
-              "FAIL value, d(student_logits) in 10 cases", "KL(student || teacher), as in the paper that it cites",
+              "FAIL value, d(student_logits) in 10 cases",
+              "KL(student || teacher), the inverse divergence, as GKDConfig documents",
               {"temperature_squared": False}),
     Published("GKDTrainer.generalized_jsd_loss", "beta=0, (N, V) without labels", "soft_labels.classes",
               without_labels, "torchdistill", "no T^2"),

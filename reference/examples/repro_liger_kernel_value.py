@@ -2,7 +2,7 @@
 
 liger_kernel/chunked_loss/fused_linear_distillation.py, line 205:
 `loss_acc = torch.zeros((), device=student_input.device)` has no dtype, so that it is float32: what one wants for
-float16, and less than float64 has. No page promises float64. Gradients keep the dtype of the inputs.
+float16, and less than float64 has. Its users train in bfloat16. Gradients keep the dtype of the inputs.
 """
 
 import torch

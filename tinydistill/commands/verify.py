@@ -12,6 +12,7 @@ def arguments(parser):
     models = parser.add_argument_group("two models")
     models.add_argument("--checkpoint", metavar="DIR", help="a model to compare, layer by layer")
     models.add_argument("--against", metavar="DIR_OR_FILE", help="with another one, or with saved hidden states")
+    models.add_argument("--text", metavar="TEXT", help="what both models read (default: two sentences of our own)")
 
 
 def run(args):

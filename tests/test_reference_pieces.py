@@ -86,6 +86,6 @@ def test_every_known_mistake_is_found_and_named(name):
 
         def call(equation_name, attrs, inputs, grads, upstream, dtype):
             return answer(equation, trap, Case("", "", inputs, attrs, upstream), dtype)
-        outcomes = run(equation, call, "float64", stored=STORED[name]).outcomes
+        outcomes = run(equation, call, "float64", stored=STORED[name], strict=True).outcomes
         first, *others = matches(equation, outcomes, "float64", known)
         assert first.trap is trap and first.share == 1 > max(match.share for match in others), trap.flag

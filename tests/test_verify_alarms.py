@@ -1,10 +1,10 @@
 """False alarms and missed errors of the conformance kit, counted.
 
 Right implementations must pass: PyTorch and tinydistill, in float32 and float64, on numbers that no vector has. For 60
-seeds of every loss, piece and rule, and 3 of every model, one case of that seed is judged, all kinds of cases and all
-conventions that somebody implements in turn: both do, but for some rules (layers, schedules, masks) of which PyTorch has
-none, and one step of an LSTM, which tinydistill has not. Trajectories (ten steps of a training) are not among them: their truth alone takes ten seconds a
-case; test_reference_models.py has them on their stored vectors.
+seeds of every loss, piece and rule, and 3 of every model, one case of that seed is judged, all kinds of cases in turn
+and all conventions that somebody implements. Most equations have both implementations; PyTorch has no layer maps and
+not all masks and schedules, and tinydistill no single step of an LSTM. Trajectories (ten steps of a training) are not
+among them: their truth takes ten seconds a case. test_vectors.py has them on their stored vectors.
 
 Wrong implementations must fail and be named. They are written in PyTorch, not in NumPy as the kit's own traps are, so
 that a diagnosis is not made from the numbers of the very code that it knows.
@@ -86,7 +86,7 @@ def chosen(name, seed):
 def results(name, case, convention, known):
     """[(who, Result)] of all implementations in both precisions, held to this truth."""
     stored = [Stored(case, {convention: known}, ())]
-    return [(who, run(equations()[name], call, dtype, convention, stored=stored))
+    return [(who, run(equations()[name], call, dtype, convention, stored=stored, strict=True))
             for who, call in implementations(name, convention).items() for dtype in ("float64", "float32")]
 
 
@@ -136,7 +136,7 @@ def test_mistakes_in_pytorch_are_found_and_named(capsys):
     """By the right trap before all others. Some differ from it in what padding gets, and equal it in part."""
     passed, misnamed, whole, wrong = [], [], 0, verify_mistakes.WRONG + verify_mistakes_pieces.WRONG
     for name, flag, function in wrong:
-        result = run(equations()[name], torch_.adapt(function), "float32")
+        result = run(equations()[name], torch_.adapt(function), "float32", strict=True)
         first, second, *_ = matches(equations()[name], result.outcomes, "float32")
         if result.status != "failed" or any(outcome.words for outcome in result.of("failed")):
             passed.append((name, flag, result.status, [outcome.words for outcome in result.outcomes]))

@@ -1,4 +1,4 @@
-"""Distillation losses and pieces as they are got wrong in PyTorch, each with one well-known bug.
+"""Distillation losses as they are got wrong in PyTorch, each with one well-known bug.
 
 WRONG: ((equation, flag of the trap that it should be taken for, function under the kit's names), ...). None of it is
 the traps' own code: gradients are autograd's, or an autograd.Function's that is wrong.

@@ -16,11 +16,16 @@ from tinydistill.tensor import RowSparse, Tensor, gradients
 
 SETTINGS = {"temperature": "temperature", "smoothing": "smoothing", "relation_heads": "relation_heads"}     # attr -> field of Term
 ANSWERED = TERMS.keys() | PIECES.keys()
+LEARNED = ("weight", "bias")                        # inputs that have no sequences
 TOKENS = 3                                          # a case without tokens gets sequences of three
 
 
-def answer(convention="paper", to_device=np.asarray, to_host=np.asarray):
-    """call(equation, attrs, inputs, grads, upstream, dtype) under one convention; on the host, or on a device."""
+def answer(convention="paper", to_device=np.asarray, to_host=np.asarray, way="whole"):
+    """call(equation, attrs, inputs, grads, upstream, dtype) under one convention; on the host, or on a device.
+
+    way, of a loss term: "whole", by the divisor of the batch; "parts", of which each has that divisor, summed;
+    "uncounted", where the loss counts its divisor itself.
+    """
     def call(equation, attrs, inputs, grads, upstream, dtype):
         if dtype not in ("float32", "float64"):
             return NotImplemented
@@ -30,7 +35,7 @@ def answer(convention="paper", to_device=np.asarray, to_host=np.asarray):
             return NotImplemented
         learned = {name: Tensor(x, requires_grad=True) if x.dtype.kind == "f" else x for name, x in arrays.items()}
         made = PIECES[equation](attrs, convention, **learned) if equation in PIECES \
-            else {"value": loss(TERMS[equation].under(convention), attrs, learned)}
+            else {"value": loss(TERMS[equation].under(convention), attrs, learned, way)}
         outputs = made if isinstance(made, dict) else {"y": made}
         found = {name: to_host(y.array if isinstance(y, Tensor) else y) for name, y in outputs.items()}
         return found | _gradients(outputs, learned, upstream, dtype, to_device, to_host) if grads else found
@@ -47,8 +52,24 @@ def _gradients(outputs, learned, upstream, dtype, to_device, to_host):
     return {f"d{name}": None if g is None else to_host(g) for name, g in zip(tensors, found)}
 
 
-def loss(term, attrs, arrays):
+def loss(term, attrs, arrays, way="whole"):
     """The term on Features that hold these arrays as their only layer. arrays: {input of the equation: Tensor or array}."""
+    if way == "parts":
+        parts = [{name: x if name in LEARNED else x[rows] for name, x in arrays.items()}
+                 for rows in (slice(0, 1), slice(1, None))]
+        divisor = _seen(term, attrs, arrays)[-1]
+        return sum(_loss(*_seen(term, attrs, part)[:-1], divisor, part) for part in parts)
+    *seen, divisor = _seen(term, attrs, arrays)
+    return _loss(*seen, None if way == "uncounted" else divisor, arrays)
+
+
+def _loss(term, sides, batch, divisor, arrays):
+    learned = SimpleNamespace(weight=arrays.get("weight"), bias=arrays.get("bias"))
+    return term(*sides, batch, divisor, {name: learned for name in term.projection_names})
+
+
+def _seen(term, attrs, arrays):
+    """(term, (student, teacher), batch, the batch's divisor)."""
     term = term.but(**{SETTINGS[name]: value for name, value in attrs.items() if name in SETTINGS})
     first, labels, mask = next(iter(arrays.values())), arrays.get("labels"), arrays.get("mask")
     if mask is None:
@@ -56,8 +77,7 @@ def loss(term, attrs, arrays):
         mask = xp_of(first.array).ones(shape, bool)
     sides = [_features(side, arrays, mask, term) for side in ("student", "teacher")]
     batch = Batch(ids=np.zeros(mask.shape, np.int64), mask=mask, labels=labels)
-    learned = SimpleNamespace(weight=arrays.get("weight"), bias=arrays.get("bias"))
-    return term(*sides, batch, term.divisor(batch), {name: learned for name in term.projection_names})
+    return term, sides, batch, term.divisor(batch)
 
 
 def _features(side, arrays, mask, term):

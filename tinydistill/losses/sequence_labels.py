@@ -6,6 +6,7 @@
 over the tokens n of a batch, m_n = 1 at the first word piece of each word: where the token has a label.
 """
 
+from tinydistill.backend import xp_of
 from tinydistill.losses.convention import Convention
 from tinydistill.losses.logit_rows import token_rows
 from tinydistill.losses.soft_labels import count_tokens, soft_labels
@@ -30,7 +31,8 @@ def sequence_labels(student, teacher, first, *, temperature=1.0, convention=PAPE
     >>> round(sequence_labels(student, teacher, np.array([True, False])).item(), 6)     # one word of two pieces: log 4
     1.386294
     """
-    return soft_labels(student, teacher, first, labelled=first, temperature=temperature, convention=convention,
+    every = xp_of(first).ones_like(first)
+    return soft_labels(student, teacher, every, labelled=first, temperature=temperature, convention=convention,
                        divisor=divisor)
 
 

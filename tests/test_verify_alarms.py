@@ -126,7 +126,8 @@ def test_no_right_implementation_is_refused(capsys):
     with capsys.disabled():
         print(f"\n{tensors.total():,} tensors of {len(judges)} equations, {both} of them by both: {len(failures)} "
               f"false alarms. {SEEDS} seeds, {OF_MODELS} of models. Largest errors, where 1 is allowed:", "; ".join(
-                  f"{who} {error:.2f} ({place}), of {tensors[who]:,}" for who, (error, place) in sorted(largest.items())))
+                  f"{who} {error:.2f} ({where}), of {tensors[who]:,}"
+                  for who, (error, where) in sorted(largest.items())))
     assert not failures, "\n\n".join(failures[:20])
 
 

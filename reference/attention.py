@@ -4,9 +4,13 @@
     dV = P^T dY                 dP = dY V^T         dS_t = P_t (dP_t - sum_s P_ts dP_ts)
     dQ = dS K / sqrt(d)         dK = dS^T Q / sqrt(d)
 
+    Q_a = X Wq_a^T + bq_a, and K_a, V_a alike, of each head a from its K rows of the weights and biases
+    dX  = sum_a dQ_a Wq_a + dK_a Wk_a + dV_a Wv_a       dWq_a = dQ_a^T X        dbq_a = sum_t dQ_at
+
     R = softmax(X X^T / sqrt(d)),           dX = (dS + dS^T) X / sqrt(d)                (Wang et al. 2020, eq. 7, 8)
 
-Shapes: queries, keys (B, A, T, K), values (B, A, T, K'), mask (B, T), True at real keys; d = K.
+Shapes: queries, keys (B, A, T, K), values (B, A, T, K'), mask (B, T), True at real keys; d = K. To project to heads:
+x (B, T, D), weights (A K, D), biases (A K,), of which rows 0 to K - 1 are those of the first head.
 
 Traps
   - d is the size of one head, not of all of them, and that of the queries, not of the values
@@ -69,3 +73,30 @@ def relation_gradient(upstream, x, mask, *, rows="real"):
         dS = softmax_gradient(upstream[b, a], x[b, a] @ x[b, a].T / scale, relation_mask(real, rows))["x"]
         dx[b, a] = (dS + dS.T) @ x[b, a] / scale
     return {"x": dx}
+
+
+SIDES = {"queries": "query", "keys": "key", "values": "value"}
+
+
+def project_heads(x, *, heads, **weights):
+    """Q, K and V of every head."""
+    found = {}
+    for side, name in SIDES.items():
+        weight, bias = weights[f"{name}_weight"], weights[f"{name}_bias"]
+        need(x.shape[2] == weight.shape[1] and bias.shape == weight.shape[:1] and len(bias) % heads == 0,
+             f"weights (A K, D) and biases (A K,) of {heads} heads whose shapes fit: x {x.shape}, {name}_weight "
+             f"{weight.shape}, {name}_bias {bias.shape}")
+        of_heads = [x @ W.T + b for W, b in zip(np.split(weight, heads), np.split(bias, heads))]    # A of (B, T, K)
+        found[side] = np.stack(of_heads, axis=1)                                        # (B, A, T, K)
+    return found
+
+
+def project_heads_gradient(upstream, x, *, heads, **weights):
+    """dX = sum_a dQ_a Wq_a + dK_a Wk_a + dV_a Wv_a, dWq_a = dQ_a^T X, dbq_a = sum_t dQ_at."""
+    found, rows = {"x": np.zeros_like(x)}, x.reshape(-1, x.shape[2])                    # (BT, D)
+    for side, name in SIDES.items():
+        dy = [upstream[side][:, a] for a in range(heads)]                               # A of (B, T, K)
+        found["x"] = found["x"] + sum(d @ W for d, W in zip(dy, np.split(weights[f"{name}_weight"], heads)))
+        found[f"{name}_weight"] = np.concatenate([d.reshape(len(rows), -1).T @ rows for d in dy])
+        found[f"{name}_bias"] = np.concatenate([d.sum(axis=(0, 1)) for d in dy])
+    return found

@@ -7,7 +7,7 @@
     dx_j    = (dxhat_j - 1/D sum_k dxhat_k - xhat_j 1/D sum_k dxhat_k xhat_k) / sqrt(var + eps)
     dgain   = sum_n xhat dy         dbias = sum_n dy                            over all rows n
 
-Shapes: x, y (..., D); gain, bias (D,).
+With a residual r the norm is that of x + r, and dr = dx. Shapes: x, r, y (..., D); gain, bias (D,).
 
 Traps
   - the variance is the biased one, over D and not D - 1; eps stands inside the root
@@ -50,3 +50,15 @@ def layer_norm_gradient(upstream, x, gain, bias, *, eps=1e-12):
         dx.append((dxhat - dxhat.sum() / D - xhat * (dxhat * xhat).sum() / D) / sigma)
         dgain, dbias = dgain + xhat * dy, dbias + dy
     return {"x": np.array(dx).reshape(x.shape), "gain": dgain, "bias": dbias}
+
+
+def layer_norm_residual(x, residual, gain, bias, *, eps=1e-12):
+    """y of x + r."""
+    need(residual.shape == x.shape, f"x and residual of one shape: x {x.shape}, residual {residual.shape}")
+    return layer_norm(x + residual, gain, bias, eps=eps)
+
+
+def layer_norm_residual_gradient(upstream, x, residual, gain, bias, *, eps=1e-12):
+    """dr = dx."""
+    found = layer_norm_gradient(upstream, x + residual, gain, bias, eps=eps)
+    return found | {"residual": found["x"]}

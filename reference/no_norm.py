@@ -2,7 +2,7 @@
 
     y = gain x + bias           dx = gain dy        dgain = sum_n x dy      dbias = sum_n dy        over all rows n
 
-Shapes: x, y (..., D); gain, bias (D,).
+With a residual r it is gain (x + r) + bias, and dr = dx. Shapes: x, r, y (..., D); gain, bias (D,).
 
 Traps
   - no mean, no variance, no eps: the gradient of one number never reaches another
@@ -23,3 +23,15 @@ def no_norm_gradient(upstream, x, gain, bias):
     """dx = gain dy, dgain = sum x dy, dbias = sum dy."""
     rows = tuple(range(x.ndim - 1))
     return {"x": gain * upstream, "gain": (x * upstream).sum(axis=rows), "bias": upstream.sum(axis=rows)}
+
+
+def no_norm_residual(x, residual, gain, bias):
+    """y of x + r."""
+    need(residual.shape == x.shape, f"x and residual of one shape: x {x.shape}, residual {residual.shape}")
+    return no_norm(x + residual, gain, bias)
+
+
+def no_norm_residual_gradient(upstream, x, residual, gain, bias):
+    """dr = dx."""
+    found = no_norm_gradient(upstream, x + residual, gain, bias)
+    return found | {"residual": found["x"]}

@@ -20,7 +20,7 @@ from tinydistill import Tensor, ops
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "tinydistill"
 FLOORS = {                                          # of every file and folder; tenths are steps on one floor
-    9.3: "__main__", 9.2: "cli", 9.1: "commands", 9.05: "conformance", 9.0: "report bench profile trace conformance_pieces",
+    9.3: "__main__", 9.2: "cli", 9.1: "commands", 9.05: "conformance", 9.0: "report bench profile trace conformance_losses conformance_pieces",
     8.0: "training",
     7.0: "methods",
     6.1: "tasks", 6.05: "hub", 6.0: "data", 5.9: "hub_names",

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from tinydistill.backend import xp_of
+from tinydistill.conformance_losses import LOSSES
 from tinydistill.conformance_pieces import PIECES
 from tinydistill.features import PER_LAYER, PER_MODEL, Batch, Features
 from tinydistill.losses import TERMS
@@ -16,6 +17,7 @@ from tinydistill.tensor import RowSparse, Tensor, gradients
 
 SETTINGS = {"temperature": "temperature", "smoothing": "smoothing", "relation_heads": "relation_heads"}     # attr -> field of Term
 ANSWERED = TERMS.keys() | PIECES.keys()
+MEANS_OF_LAYERS = {("pkd.patience", "official")}    # where two pairs count as much as one
 LEARNED = ("weight", "bias")                        # inputs that have no sequences
 TOKENS = 3                                          # a case without tokens gets sequences of three
 
@@ -24,7 +26,7 @@ def answer(convention="paper", to_device=np.asarray, to_host=np.asarray, way="wh
     """call(equation, attrs, inputs, grads, upstream, dtype) under one convention; on the host, or on a device.
 
     way, of a loss term: "whole", by the divisor of the batch; "parts", of which each has that divisor, summed;
-    "uncounted", where the loss counts its divisor itself.
+    "uncounted", where the loss counts its divisor itself; "pairs", half of two equal pairs of layers.
     """
     def call(equation, attrs, inputs, grads, upstream, dtype):
         if dtype not in ("float32", "float64"):
@@ -34,8 +36,12 @@ def answer(convention="paper", to_device=np.asarray, to_host=np.asarray, way="wh
         if equation not in ANSWERED:
             return NotImplemented
         learned = {name: Tensor(x, requires_grad=True) if x.dtype.kind == "f" else x for name, x in arrays.items()}
-        made = PIECES[equation](attrs, convention, **learned) if equation in PIECES \
-            else {"value": loss(TERMS[equation].under(convention), attrs, learned, way)}
+        if equation in TERMS:
+            term = TERMS[equation].under(convention)
+            made = {"value": LOSSES[equation](term, attrs, **learned) if equation in LOSSES
+                    else loss(term, attrs, learned, way)}
+        else:
+            made = PIECES[equation](attrs, convention, **learned)
         outputs = made if isinstance(made, dict) else {"y": made}
         found = {name: to_host(y.array if isinstance(y, Tensor) else y) for name, y in outputs.items()}
         return found | _gradients(outputs, learned, upstream, dtype, to_device, to_host) if grads else found
@@ -59,7 +65,11 @@ def loss(term, attrs, arrays, way="whole"):
                  for rows in (slice(0, 1), slice(1, None))]
         divisor = _seen(term, attrs, arrays)[-1]
         return sum(_loss(*_seen(term, attrs, part)[:-1], divisor, part) for part in parts)
+    if way == "pairs":
+        term = term.on(((0, 0), (1, 1)))
     *seen, divisor = _seen(term, attrs, arrays)
+    if way == "pairs" and (term.name, term.convention) not in MEANS_OF_LAYERS:
+        return _loss(*seen, divisor, arrays) / len(term.pairs)
     return _loss(*seen, None if way == "uncounted" else divisor, arrays)
 
 
@@ -81,11 +91,11 @@ def _seen(term, attrs, arrays):
 
 
 def _features(side, arrays, mask, term):
-    features, fields = Features(side, 1, mask), {}
+    features, fields = Features(side, len(term.pairs), mask), {}
     for name, x in arrays.items():
         owner, _, field = name.partition("_")
         if owner == side and field in PER_LAYER:
-            getattr(features, field)[0] = x
+            getattr(features, field).update(dict.fromkeys(range(len(term.pairs)), x))
         elif owner == side and field in PER_MODEL:
             by_token = field == "logits" and len(x.shape) == 3
             fields[field] = x.reshape(-1, x.shape[-1]) if by_token else x       # (B*T, V)

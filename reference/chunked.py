@@ -5,8 +5,8 @@
     L   = -sum_n log softmax(z_n)_label                             G_n = q_n - onehot
     dh_n = W^T G_n              dW = sum_n G_n h_n^T                db = sum_n G_n
 
-Shapes: hidden h (N, D), weight W (V, D), bias b (V,), the teacher's with a D of its own, row_weights w (N,), labels (N,),
--100 where there is none. biased False: b and b' are left out, and have no gradient.
+Shapes: hidden h (N, D), weight W (V, D), bias b (V,), the teacher's with a D of its own, row_weights w (N,), labels
+(N,), -100 where there is none. biased False: b and b' are left out, and have no gradient.
 
 Traps
   - the last chunk is shorter than the others, and counts
@@ -38,7 +38,7 @@ def derived(G, hidden, weight, bias, biased):
 
 def counted(hidden, weight, teacher_hidden, teacher_weight, row_weights, rows_per_chunk):
     """The rows whose weight is not 0."""
-    need(len(hidden) == len(teacher_hidden) and len(weight) == len(teacher_weight),
+    need(len(hidden) == len(teacher_hidden) and len(weight) == len(teacher_weight) and hidden.ndim == 2,
          f"hidden (N, D) and weight (V, D) of one N and V: student {hidden.shape} by {weight.shape}, "
          f"teacher {teacher_hidden.shape} by {teacher_weight.shape}")
     need(rows_per_chunk >= 1, f"at least 1 row a chunk, got {rows_per_chunk}")
@@ -49,7 +49,8 @@ def linear_kl_divergence(hidden, weight, bias, teacher_hidden, teacher_weight, t
                          temperature=1.0, rows_per_chunk=256, biased=True):
     """sum_n w_n KL(p_n || q_n)."""
     rows = counted(hidden, weight, teacher_hidden, teacher_weight, row_weights, rows_per_chunk)
-    student, teacher = logits_of(hidden, weight, bias, biased), logits_of(teacher_hidden, teacher_weight, teacher_bias, biased)
+    student = logits_of(hidden, weight, bias, biased)
+    teacher = logits_of(teacher_hidden, teacher_weight, teacher_bias, biased)
     return sum(row_weights[n] * divergence(teacher(n), student(n), temperature) for n in rows)
 
 
@@ -57,7 +58,8 @@ def linear_kl_divergence_gradient(upstream, hidden, weight, bias, teacher_hidden
                                   row_weights, *, temperature=1.0, rows_per_chunk=256, biased=True):
     """G_n = w_n / T (q_n - p_n)."""
     rows = counted(hidden, weight, teacher_hidden, teacher_weight, row_weights, rows_per_chunk)
-    student, teacher = logits_of(hidden, weight, bias, biased), logits_of(teacher_hidden, teacher_weight, teacher_bias, biased)
+    student = logits_of(hidden, weight, bias, biased)
+    teacher = logits_of(teacher_hidden, teacher_weight, teacher_bias, biased)
     G = {n: upstream * row_weights[n] / temperature * (softmax_row(student(n), temperature)
                                                        - softmax_row(teacher(n), temperature)) for n in rows}
     return derived(G, hidden, weight, bias, biased)
@@ -65,7 +67,8 @@ def linear_kl_divergence_gradient(upstream, hidden, weight, bias, teacher_hidden
 
 def labelled(hidden, weight, labels, rows_per_chunk):
     """The rows that have a label."""
-    need(labels.shape == hidden.shape[:1], f"hidden (N, D) and labels (N,): hidden {hidden.shape}, labels {labels.shape}")
+    need(labels.shape == hidden.shape[:1],
+         f"hidden (N, D) and labels (N,): hidden {hidden.shape}, labels {labels.shape}")
     need(((labels == IGNORED) | (labels >= 0) & (labels < len(weight))).all(),
          f"labels from 0 to {len(weight) - 1}, or {IGNORED}; got {labels}")
     need(rows_per_chunk >= 1, f"at least 1 row a chunk, got {rows_per_chunk}")

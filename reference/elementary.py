@@ -5,6 +5,7 @@
     a b             da = dy b           db = dy a
     a / b           da = dy / b         db = -dy a / b^2
                     each summed over the axes along which a, or b, was repeated
+    -x              dx = -dy
     |x|             dx = dy sign(x)                         sign(0) = 0
     exp x           dx = dy exp(x)
     log x           dx = dy / x
@@ -80,6 +81,15 @@ def divide(a, b):
 def divide_gradient(upstream, a, b):
     """da = dy / b, db = -dy a / b^2."""
     return {"a": summed(upstream / b, a), "b": -summed(upstream * a / b ** 2, b)}
+
+
+def negative(x):
+    return -x
+
+
+def negative_gradient(upstream, x):
+    """dx = -dy."""
+    return {"x": -upstream}
 
 
 def absolute(x):

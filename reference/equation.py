@@ -35,8 +35,9 @@ class Equation:
     conventions: {name: Convention}; the first is what a candidate is held to when it names none: `paper`, but for
     quirks of published code, which no paper has.
     cases: numbers -> Cases, made from a source of random numbers (numbers.py).
-    rounds: the forward rounds to levels, and the gradient is a straight-through estimator's. A complex step sees it, a
-    difference does not; and a nudged number may get another level, so kappa is that of the values alone.
+    rounds: the forward rounds to levels, and the gradient is a straight-through estimator's; or it has kinks, and cases
+    that stand on them. A complex step sees the gradient, a difference does not; and a nudged number may get another
+    level, so kappa is that of the values alone.
     """
 
     name: str

@@ -38,8 +38,8 @@ def integer_linear(attrs, convention, x, weight, bias):
     largest = abs(weight).max()
     step = xp.maximum(largest, 1e-30) / levels
     codes = kernel.levels(weight, largest, attrs["bits"]).astype(xp.int8)
-    return Tensor(kernel.integer_linear(x, asarray(np.asarray(attrs["largest"], to_host(x).dtype), x), codes, step, bias,
-                                        attrs["bits"]))
+    own = asarray(np.asarray(attrs["largest"], to_host(x).dtype), x)
+    return Tensor(kernel.integer_linear(x, own, codes, step, bias, attrs["bits"]))
 
 
 def _weights(arrays, side):
@@ -81,19 +81,47 @@ def pretraining(attrs, convention, student_logits, teacher_logits, labels):
         student_logits, teacher_logits, labels, attrs["ground_truth"], convention=mobilebert.PRETRAINING[convention])}
 
 
+def project_heads(attrs, convention, x, **weights):
+    """Three outputs."""
+    return dict(zip(("queries", "keys", "values"), ops.project_heads(x, *weights.values(), heads=attrs["heads"])))
+
+
+def linear_kl_divergence(attrs, convention, hidden, weight, bias, teacher_hidden, teacher_weight, teacher_bias,
+                         row_weights):
+    """With both biases, or without."""
+    bias, teacher_bias = (bias, teacher_bias) if attrs["biased"] else (None, None)
+    return ops.linear_kl_divergence(hidden, weight, bias, teacher_hidden, teacher_weight, teacher_bias,
+                                    row_weights=row_weights.array, temperature=attrs["temperature"],
+                                    rows_per_chunk=attrs["rows_per_chunk"])
+
+
+def linear_cross_entropy(attrs, convention, hidden, weight, bias, labels):
+    """With a bias, or without."""
+    return ops.linear_cross_entropy(hidden, weight, bias if attrs["biased"] else None, labels,
+                                    rows_per_chunk=attrs["rows_per_chunk"])
+
+
 PIECES = {
     "softmax": lambda attrs, convention, x, mask: ops.softmax(x, mask=mask),
     "log_softmax": piece(lambda x: ops.log_softmax(x)),
     "layer_norm": lambda attrs, convention, x, gain, bias: ops.layer_norm(x, None, gain, bias, eps=attrs["eps"]),
+    "layer_norm_residual": lambda attrs, convention, x, residual, gain, bias: ops.layer_norm(
+        x, residual, gain, bias, eps=attrs["eps"]),
     "no_norm": piece(lambda x, gain, bias: ops.no_norm(x, None, gain, bias)),
+    "no_norm_residual": piece(lambda x, residual, gain, bias: ops.no_norm(x, residual, gain, bias)),
+    "bias_gelu": piece(lambda x, bias: ops.bias_gelu(x, bias)),
     "gelu": piece(lambda x: ops.gelu(x)),
     "gelu_new": piece(lambda x: ops.gelu_new(x)),
     "attention": lambda attrs, convention, queries, keys, values, mask: ops.attention(
         queries, keys, values, mask=mask[:, None, None, :]),
+    "attention_dropout": lambda attrs, convention, queries, keys, values, mask, bits: ops.attention(
+        queries, keys, values, mask=mask[:, None, None, :], bits=bits, rate=attrs["rate"]),
+    "project_heads": project_heads,
     "relation": relation,
     "embedding": piece(lambda table, ids: ops.embedding(table, ids)),
     "linear": piece(lambda x, weight, bias: ops.linear(x, weight, bias)),
-    "grouped_linear": lambda attrs, convention, x, weight, bias: ops.grouped_linear(x, weight, bias, groups=attrs["groups"]),
+    "grouped_linear": lambda attrs, convention, x, weight, bias: ops.grouped_linear(
+        x, weight, bias, groups=attrs["groups"]),
     "lstm": lambda attrs, convention, x, input_weight, hidden_weight, input_bias, hidden_bias, mask: ops.lstm(
         x, input_weight, hidden_weight, input_bias, hidden_bias, mask=mask, reverse=attrs["reverse"]),
     "fake_quantise.q8bert": lambda attrs, convention, x: ops.fake_quantise(
@@ -110,4 +138,27 @@ PIECES = {
     "shared_projection.mixed_masked_lm": mixed_masked_lm,
     "next_sentence": next_sentence,
     "mobilebert.pretraining": pretraining,
+    "add": piece(lambda a, b: ops.add(a, b)),
+    "subtract": piece(lambda a, b: ops.subtract(a, b)),
+    "multiply": piece(lambda a, b: ops.multiply(a, b)),
+    "divide": piece(lambda a, b: ops.divide(a, b)),
+    "negative": piece(lambda x: ops.negative(x)),
+    "absolute": piece(lambda x: ops.absolute(x)),
+    "exp": piece(lambda x: ops.exp(x)),
+    "log": piece(lambda x: ops.log(x)),
+    "sqrt": piece(lambda x: ops.sqrt(x)),
+    "tanh": piece(lambda x: ops.tanh(x)),
+    "relu": piece(lambda x: ops.relu(x)),
+    "relu6": piece(lambda x: ops.relu6(x)),
+    "masked": lambda attrs, convention, x, mask: ops.masked(x, mask=mask, fill=attrs["fill"]),
+    "dropout": lambda attrs, convention, x, bits: ops.dropout(x, bits=bits, rate=attrs["rate"]),
+    "sum": lambda attrs, convention, x: ops.sum(x, axis=attrs["axis"], keepdims=attrs["keepdims"]),
+    "mean": lambda attrs, convention, x: ops.mean(x, axis=attrs["axis"], keepdims=attrs["keepdims"]),
+    "matmul": piece(lambda a, b: ops.matmul(a, b)),
+    "concatenate": lambda attrs, convention, **parts: ops.concatenate(*parts.values(), axis=attrs["axis"]),
+    "take": piece(lambda x, index: ops.take(x, index=index)),
+    "transpose": piece(lambda x, axes: ops.transpose(x, axes=to_host(axes).tolist())),
+    "trigram": piece(lambda x: ops.trigram(x)),
+    "linear_kl_divergence": linear_kl_divergence,
+    "linear_cross_entropy": linear_cross_entropy,
 }

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tinydistill_reference.attention import attention, attention_gradient, relation, relation_gradient
+from tinydistill_reference.attention import (SIDES, attention, attention_gradient, project_heads,
+                                             project_heads_gradient, relation, relation_gradient)
 from tinydistill_reference.equation import Case, Convention, Equation
 from tinydistill_reference.numbers import exact, lengths_to_mask, poisoned
 from tinydistill_reference.specs.softmax import CONVENTIONS as SOFTMAX
@@ -16,6 +17,9 @@ RELATION = {
     "all": Convention({"rows": "all"}, "PaddlePaddle/PaddleNLP paddlenlp/transformers/distill_utils.py: keys of "
                                        "padding are masked, rows of padding are computed"),
 }
+
+PROJECTED = {"x": "(B, T, D)"} | {f"{name}_{part}": shape for name in SIDES.values()
+                                  for part, shape in (("weight", "(A K, D)"), ("bias", "(A K,)"))}
 
 
 def attention_cases(numbers):
@@ -65,6 +69,26 @@ def relation_cases(numbers):
                error="(?i)shape|size|mask|broadcast|dimension")
 
 
+def project_cases(numbers):
+    D = 4
+
+    def case(id, comment, heads, *, shape=(B, T), of_weights=D, outputs=6, **settings):
+        inputs = {"x": numbers.normal(*shape, D)}
+        for name in SIDES.values():
+            inputs |= {f"{name}_weight": numbers.normal(outputs, of_weights), f"{name}_bias": numbers.normal(outputs)}
+        upstream = {side: numbers.normal(shape[0], heads, shape[1], outputs // heads) for side in SIDES}
+        return Case(id, comment, inputs, {"heads": heads}, upstream, **settings)
+
+    yield case("01-plain", "two heads of three", 2)
+    yield case("02-many", "three heads of two", 3)
+    yield case("03-one", "one head", 1, shape=(2, 3))
+    yield case("04-square", "as many heads as numbers in each, and as many tokens", 2, shape=(3, 2), outputs=4)
+    yield case("20-heads", "heads that do not divide the rows", 4, result="error",
+               error="(?i)head|shape|size|divi|dimension")
+    yield case("21-shapes", "weights for more inputs", 2, of_weights=D + 1, result="error",
+               error="(?i)shape|size|dimension|mismatch")
+
+
 EQUATIONS = (
     Equation("attention", "Vaswani et al. 2017", "eq. 1", "Y = softmax(Q K^T / sqrt(K) over real keys) V", attention,
              attention_gradient, {"queries": "(B, A, T, K)", "keys": "(B, A, T, K)", "values": "(B, A, T, K')",
@@ -72,4 +96,8 @@ EQUATIONS = (
              ("y",)),
     Equation("relation", "Wang et al. 2020", "eq. 7, 8", "R = softmax(X X^T / sqrt(K) over real keys)", relation,
              relation_gradient, {"x": "(B, A, T, K)", "mask": "(B, T)"}, ("x",), relation_cases, {}, RELATION, ("y",)),
+    Equation("project_heads", "Vaswani et al. 2017", "section 3.2.2", "Q_a = X Wq_a^T + bq_a, K_a, V_a alike",
+             project_heads, project_heads_gradient, PROJECTED, tuple(PROJECTED), project_cases, {"heads": 1},
+             {"paper": Convention({}, "google-research/bert modeling.py: the rows of a head lie together")},
+             tuple(SIDES)),
 )

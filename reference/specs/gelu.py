@@ -3,7 +3,8 @@
 import numpy as np
 
 from tinydistill_reference.equation import Case, Convention, Equation
-from tinydistill_reference.gelu import gelu, gelu_gradient, gelu_new, gelu_new_gradient
+from tinydistill_reference.gelu import (bias_gelu, bias_gelu_gradient, gelu, gelu_gradient, gelu_new,
+                                        gelu_new_gradient)
 from tinydistill_reference.numbers import exact
 
 
@@ -19,6 +20,18 @@ def activation_cases(numbers):
     yield case("06-apart", "where the exact and the tanh form differ most", np.array([-2.75, -2.25, 2.25, 2.75]))
 
 
+def bias_cases(numbers):
+    def case(id, comment, *shape, scale=1.0, inputs=None, **settings):
+        x, bias = numbers.normal(*shape, scale=scale), numbers.normal(inputs or shape[-1])
+        return Case(id, comment, {"x": x, "bias": bias}, upstream=numbers.normal(*shape), **settings)
+
+    yield case("01-plain", "three sequences of seven tokens", 3, 7, 5)
+    yield case("02-rows", "eleven rows without sequences", 11, 5)
+    yield case("03-wide", "x around 0 and far from it", 3, 7, 5, scale=4.0)
+    yield case("20-shapes", "a bias of another size", 3, 7, 5, inputs=4, result="error",
+               error="(?i)shape|size|bias|broadcast")
+
+
 def equation(name, where, formula, forward, gradient, source):
     return Equation(name, "Hendrycks and Gimpel 2016", where, formula, forward, gradient, {"x": "(B, F)"}, ("x",),
                     activation_cases, {}, {"paper": Convention({}, source)}, ("y",))
@@ -29,4 +42,7 @@ EQUATIONS = (
              "the definition, and huggingface/transformers' \"gelu\""),
     equation("gelu_new", "section 2", "y = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2", gelu_new,
              gelu_new_gradient, "google-research/bert modeling.py, and huggingface/transformers' \"gelu_new\""),
+    Equation("bias_gelu", "Hendrycks and Gimpel 2016", "eq. 1", "y = gelu(x + b)", bias_gelu, bias_gelu_gradient,
+             {"x": "(B, T, F)", "bias": "(F,)"}, ("x", "bias"), bias_cases, {},
+             {"paper": Convention({}, "the exact form, as \"gelu\"")}, ("y",)),
 )

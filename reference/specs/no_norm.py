@@ -3,7 +3,7 @@
 import numpy as np
 
 from tinydistill_reference.equation import Case, Convention, Equation
-from tinydistill_reference.no_norm import no_norm, no_norm_gradient
+from tinydistill_reference.no_norm import no_norm, no_norm_gradient, no_norm_residual, no_norm_residual_gradient
 
 SHAPE = B, T, D = 3, 7, 5
 
@@ -25,8 +25,26 @@ def no_norm_cases(numbers):
                error="(?i)shape|size|gain|broadcast")
 
 
+def residual_cases(numbers):
+    def case(id, comment, *, shape=SHAPE, residual=None, **settings):
+        inputs = {"x": numbers.normal(*shape), "residual": numbers.normal(*(residual or shape)),
+                  "gain": numbers.normal(D), "bias": numbers.normal(D)}
+        return Case(id, comment, inputs, upstream=numbers.normal(*shape), **settings)
+
+    yield case("01-plain", "three sequences of seven tokens")
+    yield case("02-rows", "eleven rows without sequences", shape=(11, D))
+    yield case("03-one", "one token", shape=(1, 1, D))
+    yield case("20-shapes", "a residual of one row for all", residual=(D,), result="error",
+               error="(?i)shape|size|residual")
+
+
 EQUATIONS = (
     Equation("no_norm", "Sun et al. 2020", "section on operational optimizations", "y = gain x + bias", no_norm,
              no_norm_gradient, {"x": "(B, T, D)", "gain": "(D,)", "bias": "(D,)"}, ("x", "gain", "bias"), no_norm_cases,
              {}, {"paper": Convention({}, "google-research/google-research mobilebert/modeling.py")}, ("y",)),
+    Equation("no_norm_residual", "Sun et al. 2020", "section on operational optimizations",
+             "y = gain (x + residual) + bias", no_norm_residual, no_norm_residual_gradient,
+             {"x": "(B, T, D)", "residual": "(B, T, D)", "gain": "(D,)", "bias": "(D,)"},
+             ("x", "residual", "gain", "bias"), residual_cases, {},
+             {"paper": Convention({}, "google-research/google-research mobilebert/modeling.py")}, ("y",)),
 )

@@ -57,11 +57,19 @@ def _one_side(i, u):
     return P * (u - (P * u).sum(axis=-1, keepdims=True)) @ i["x"] / scale
 
 
+def _projected(split):
+    """split(y, A) -> (B, A, T, K) of the products with whole weights."""
+    def forward(x, heads, **weights):
+        return {side: split(x @ weights[f"{name}_weight"].T + weights[f"{name}_bias"], heads)
+                for side, name in (("queries", "query"), ("keys", "key"), ("values", "value"))}
+    return forward
+
+
 def _unit(x):
     return x / np.sqrt((x * x).sum(axis=-1, keepdims=True))
 
 
-E, R = "attention", "relation"
+E, R, H = "attention", "relation", "project_heads"
 TRAPS = (
     computes(E, "no_scale", "scores are not divided by sqrt(K)", SHARP, ISSUES + "mlc-ai/mlc-llm/pull/3426",
              _forward(lambda q, v: 1.0)),
@@ -132,4 +140,23 @@ TRAPS = (
            "constructed", gradient=lambda i, a: np.sqrt(i["x"].shape[3])),
     ignores_upstream(R, "ignores_upstream", "a backward that is seeded with ones",
                      "no gradient at all: rows add up to 1", "constructed"),
+    computes(H, "interleaved", "numbers of a head are A rows apart, not next to each other",
+             "every head of a loaded model reads parts of all", "constructed", _projected(lambda y, A:
+             y.reshape(*y.shape[:2], -1, A).transpose(0, 3, 1, 2))),                    # (B, T, K, A) -> (B, A, T, K)
+    computes(H, "not_transposed", "a reshape to (B, A, T, K), without a transpose", "tokens and heads are mixed",
+             ISSUES + "reczoo/FuxiCTR/issues/30", _projected(lambda y, A: y.reshape(len(y), A, y.shape[1], -1))),
+    reads(H, "swapped", "keys and values change places", "what is compared is read, what is read compared",
+          "constructed",
+          **{f"{one}_{part}": lambda i, a, name=f"{other}_{part}": i[name]
+             for one, other in (("key", "value"), ("value", "key")) for part in ("weight", "bias")}),
+    reads(H, "no_key_bias", "keys have no bias", "harmless after a softmax, but not in a relation of keys",
+          "constructed", key_bias=lambda i, a: np.zeros_like(i["key_bias"])),
+    derives(H, "bwd_values_only", "x learns through values only", "who looks where is learned by the projections alone",
+            "constructed", lambda g, i, a, u: {"dx": sum(
+                u["values"][:, n] @ W for n, W in enumerate(np.split(i["value_weight"], a["heads"])))}),
+    derives(H, "bwd_bias_mean", "the biases' gradients are means over the tokens", "biases hardly learn",
+            ISSUES + "kvfrans/notes/issues/5", lambda g, i, a, u: {
+                n: x * i["x"].shape[2] / i["x"].size for n, x in g.items() if n.endswith("bias")}),
+    ignores_upstream(H, "ignores_upstream", "a backward that forgets the gradient from above", "heads are all alike",
+                     "constructed"),
 )

@@ -4,7 +4,7 @@ import numpy as np
 
 from tinydistill_reference.erf import erf
 from tinydistill_reference.gelu import gelu, gelu_gradient, gelu_new, gelu_new_gradient
-from tinydistill_reference.mistakes import computes, derives, ignores_upstream
+from tinydistill_reference.mistakes import computes, derives, ignores_upstream, reads
 
 ISSUES = "https://github.com/"
 OTHER = "weights trained with the other form give slightly other outputs, layer after layer"
@@ -72,4 +72,18 @@ TRAPS = (
     derives(N, "bwd_without_cube", "a backward whose inner slope forgets 3 c x^2", NO_GRADIENT, "constructed",
             lambda g, i, a, u: {"dx": u * _slope_without_cube(i["x"])}),
     *_both(N),
+    reads("bias_gelu", "no_bias", "the bias is left out", "a loaded model is slightly off", "constructed",
+          bias=lambda i, a: np.zeros_like(i["bias"])),
+    computes("bias_gelu", "bias_outside", "gelu(x) + b", "a bias cannot move the threshold", "constructed",
+             lambda x, bias: gelu(x) + bias),
+    computes("bias_gelu", "tanh_form", "gelu_new, the tanh form", OTHER, "constructed",
+             lambda x, bias: gelu_new(x + bias)),
+    derives("bias_gelu", "bwd_slope_of_x", "the slope at x, not at x + b", NO_GRADIENT, "constructed",
+            lambda g, i, a, u: {"dx": gelu_gradient(u, i["x"])["x"]}),
+    derives("bias_gelu", "bwd_bias_mean", "the bias' gradient is a mean over the rows", "biases hardly learn",
+            ISSUES + "kvfrans/notes/issues/5", lambda g, i, a, u: {"dbias": g["dbias"] * len(i["bias"]) / u.size}),
+    derives("bias_gelu", "bwd_bias_copied", "the bias' gradient is the sum of dy, without the slope", NO_GRADIENT,
+            "constructed", lambda g, i, a, u: {"dbias": u.reshape(-1, len(i["bias"])).sum(axis=0)}),
+    ignores_upstream("bias_gelu", "ignores_upstream", "a backward that forgets the gradient from above",
+                     "outputs pull up alike", "constructed"),
 )

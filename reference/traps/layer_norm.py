@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinydistill_reference.mistakes import computes, derives, ignores_upstream, sets
+from tinydistill_reference.mistakes import computes, derives, ignores_upstream, reads, sets
 
 ISSUES = "https://github.com/"
 SLIGHTLY = "weights trained with another layer norm give slightly other outputs, layer after layer"
@@ -48,7 +48,7 @@ def _without_gain(g, i, a, u):
     return {"dx": (dxhat - _mean(dxhat) - xhat * _mean(dxhat * xhat)) / sigma}
 
 
-E = "layer_norm"
+E, R = "layer_norm", "layer_norm_residual"
 TRAPS = (
     sets(E, "eps_1e-5", "PyTorch's eps of 1e-5 for BERT's 1e-12", SLIGHTLY,
          ISSUES + "keras-team/keras-hub/issues/642", eps=1e-5),
@@ -83,5 +83,21 @@ TRAPS = (
             "gain and bias hardly learn", ISSUES + "kvfrans/notes/issues/5",
             lambda g, i, a, u: {n: g[n] * i["x"].shape[-1] / i["x"].size for n in ("dgain", "dbias")}),
     ignores_upstream(E, "ignores_upstream", "a backward that is seeded with ones",
+                     "no gradient reaches x where the gain is 1", ISSUES + "pytorch/pytorch/issues/63541"),
+    reads(R, "no_residual", "the residual is left out", "a deep network forgets its input", "constructed",
+          residual=lambda i, a: np.zeros_like(i["residual"])),
+    computes(R, "norm_before", "layer_norm(x) + residual: the addition follows the norm",
+             "another network, whose outputs have no unit variance", "constructed",
+             lambda x, residual, gain, bias, eps: _norm()(x, gain, bias, eps) + residual),
+    computes(R, "eps_outside", "eps is added to the root of the variance", SLIGHTLY,
+             ISSUES + "hkproj/pytorch-transformer/pull/31", lambda x, residual, gain, bias, eps:
+             _norm(lambda var, eps: np.sqrt(var) + eps)(x + residual, gain, bias, eps)),
+    derives(R, "bwd_no_residual", "no gradient reaches the residual", "layers below learn through x only",
+            "constructed", lambda g, i, a, u: {"dresidual": np.zeros_like(g["dresidual"])}),
+    derives(R, "bwd_shared", "x and residual share the gradient, half each", "every layer halves the gradient",
+            "constructed", lambda g, i, a, u: {n: g[n] / 2 for n in ("dx", "dresidual")}),
+    derives(R, "bwd_copied", "the residual gets dy, as if the norm were not there", "the residual's gradient grows",
+            "constructed", lambda g, i, a, u: {"dresidual": u}),
+    ignores_upstream(R, "ignores_upstream", "a backward that is seeded with ones",
                      "no gradient reaches x where the gain is 1", ISSUES + "pytorch/pytorch/issues/63541"),
 )

@@ -13,7 +13,7 @@ def _layer_norm(x, gain, bias):
     return gain * off / np.sqrt((off * off).mean(axis=-1, keepdims=True) + 1e-12) + bias
 
 
-E = "no_norm"
+E, R = "no_norm", "no_norm_residual"
 TRAPS = (
     computes(E, "layer_norm", "a layer norm in its place",
              "weights of MobileBERT do not fit: its outputs have another scale", HUGGING_FACE, _layer_norm),
@@ -32,5 +32,20 @@ TRAPS = (
             "https://github.com/Oneflow-Inc/oneflow/pull/6149",
             lambda g, i, a, u: {"dgain": g["dbias"], "dbias": g["dgain"]}),
     ignores_upstream(E, "ignores_upstream", "a backward that forgets the gradient from above",
+                     "every output pulls up alike", "constructed"),
+    reads(R, "no_residual", "the residual is left out", "a deep network forgets its input", "constructed",
+          residual=lambda i, a: np.zeros_like(i["residual"])),
+    computes(R, "residual_outside", "gain x + bias + residual", "the residual is not scaled", "constructed",
+             lambda x, residual, gain, bias: gain * x + bias + residual),
+    computes(R, "layer_norm", "a layer norm in its place",
+             "weights of MobileBERT do not fit: its outputs have another scale", HUGGING_FACE,
+             lambda x, residual, gain, bias: _layer_norm(x + residual, gain, bias)),
+    derives(R, "bwd_no_residual", "no gradient reaches the residual", "layers below learn through x only",
+            "constructed", lambda g, i, a, u: {"dresidual": np.zeros_like(g["dresidual"])}),
+    derives(R, "bwd_gain_of_x", "the gain's gradient is that of x alone", "the gain learns without the residual",
+            "constructed", lambda g, i, a, u: {"dgain": (u * i["x"]).reshape(-1, len(i["gain"])).sum(axis=0)}),
+    derives(R, "bwd_shared", "x and residual share the gradient, half each", "every layer halves the gradient",
+            "constructed", lambda g, i, a, u: {n: g[n] / 2 for n in ("dx", "dresidual")}),
+    ignores_upstream(R, "ignores_upstream", "a backward that forgets the gradient from above",
                      "every output pulls up alike", "constructed"),
 )

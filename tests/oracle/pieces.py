@@ -66,14 +66,31 @@ def importance(attrs, settings, context, gradient):
             "batch": lambda g: g.sum((0, 2)).abs()}[settings.get("version", "example")](gates.grad)
 
 
+def linear_kl_divergence(attrs, settings, hidden, weight, bias, row_weights, **teacher):
+    """All rows at once."""
+    teacher = [teacher[f"teacher_{name}"].detach() for name in ("hidden", "weight", "bias")]
+    if not attrs["biased"]:
+        bias = teacher[2] = None
+    return torch_ops.linear_kl_divergence(hidden, weight, bias, *teacher, row_weights=row_weights.detach(),
+                                          temperature=attrs["temperature"])
+
+
 PIECES = {
     "softmax": softmax,
     "log_softmax": lambda attrs, settings, x: x.log_softmax(-1),
     "layer_norm": lambda attrs, settings, x, gain, bias: F.layer_norm(x, gain.shape, gain, bias, attrs["eps"]),
+    "layer_norm_residual": lambda attrs, settings, x, residual, gain, bias:
+        torch_ops.layer_norm(x, residual, gain, bias, attrs["eps"]),
+    "no_norm_residual": lambda attrs, settings, x, residual, gain, bias: torch_ops.no_norm(x, residual, gain, bias),
+    "bias_gelu": lambda attrs, settings, x, bias: torch_ops.bias_gelu(x, bias),
     "no_norm": lambda attrs, settings, x, gain, bias: torch.addcmul(bias, gain, x),
     "gelu": lambda attrs, settings, x: F.gelu(x),
     "gelu_new": lambda attrs, settings, x: F.gelu(x, approximate="tanh"),
     "attention": attention,
+    "attention_dropout": lambda attrs, settings, queries, keys, values, mask, bits: torch_ops.attention(
+        queries, keys, values, mask[:, None, None, :], bits, attrs["rate"]),
+    "project_heads": lambda attrs, settings, x, **weights: dict(zip(
+        ("queries", "keys", "values"), torch_ops.project_heads(x, *weights.values(), heads=attrs["heads"]))),
     "relation": relation,
     "embedding": lambda attrs, settings, table, ids: F.embedding(ids, table),
     "linear": lambda attrs, settings, x, weight, bias: F.linear(x, weight, bias),
@@ -88,7 +105,22 @@ PIECES = {
     "fake_quantise.qbert": fake_quantise_groups,
     "integer_linear": integer_linear,
     "michel.importance": importance,
-}
+    "absolute": lambda attrs, settings, x: x.abs(),
+    "masked": lambda attrs, settings, x, mask: torch.where(mask, x, attrs["fill"]),
+    "dropout": lambda attrs, settings, x, bits: torch_ops.dropout(x, bits, attrs["rate"]),
+    "sum": lambda attrs, settings, x: x.sum(attrs["axis"], attrs["keepdims"]),
+    "mean": lambda attrs, settings, x: x.mean(attrs["axis"], attrs["keepdims"]),
+    "concatenate": lambda attrs, settings, **parts: torch.cat(list(parts.values()), attrs["axis"]),
+    "take": lambda attrs, settings, x, index: x[index],
+    "transpose": lambda attrs, settings, x, axes: x.permute(axes.tolist()),
+    "trigram": lambda attrs, settings, x: torch_ops.trigram(x),
+    "linear_kl_divergence": linear_kl_divergence,
+    "linear_cross_entropy": lambda attrs, settings, hidden, weight, bias, labels:
+        torch_ops.cross_entropy(F.linear(hidden, weight, bias if attrs["biased"] else None), labels),
+} | {name: lambda attrs, settings, a, b, f=getattr(torch, name): f(a, b)
+     for name in ("add", "subtract", "multiply", "divide", "matmul")
+     } | {name: lambda attrs, settings, x, f=getattr(torch_ops, name): f(x)
+          for name in ("negative", "exp", "log", "sqrt", "tanh", "relu", "relu6")}
 
 
 def answer(equation, attrs, settings, inputs, upstream):

@@ -62,7 +62,7 @@ def main(argv=None):
     folder = store.FOLDER / store.VERSION
     folder.mkdir(parents=True, exist_ok=True)
     header = {"schema": "vectors-1", "version": store.VERSION, "made": time.strftime("%Y-%m-%d")}
-    for name in (bar := tqdm(chosen, file=sys.stderr)):
+    for name in (bar := tqdm(chosen, file=sys.stderr, disable=not chosen)):
         bar.set_description(name)
         equation = equations()[name]
         made = [(case, truths_of(equation, case)) for case in cases_of(equation)]

@@ -145,7 +145,7 @@ def test_the_term_has_a_regressor_for_each_of_its_pairs():
 @pytest.mark.parametrize("place, shape, text", [
     (0, (3, 6, 4), "the same (B, T): student (3, 6, 4), teacher (3, 5, 6), mask (3, 5)"),
     (4, (1, 5), "the same (B, T): student (3, 5, 4), teacher (3, 5, 6), mask (1, 5)"),
-    (2, (4, 6), "a regressor (D', D): weight (4, 6), student (3, 5, 4), teacher (3, 5, 6)")])
+    (2, (4, 6), "a learned map (D', D), with a bias (D',) or none: weight (4, 6), bias (6,), student (3, 5, 4), teacher (3, 5, 6)")])
 def test_shapes_that_do_not_fit_are_an_error_that_shows_them(place, shape, text):
     arrays = example()
     arrays[place] = np.ones(shape, arrays[place].dtype)

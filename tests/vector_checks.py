@@ -60,6 +60,32 @@ def check_refuses_masks_of_numbers(name, convention):
             raise AssertionError(f"{name} takes a mask of numbers")
 
 
+def letters(shape):
+    """The axes of "(B, T, D')"."""
+    return [axis.strip() for axis in shape.split(" = ")[0].strip("()").split(",") if axis.strip()]
+
+
+def check_refuses_wrong_shapes(name, convention, way):
+    """An input that is one shorter along an axis that another input has, too, is an error."""
+    equation, case = equations()[name], next(s.case for s in load(name) if s.case.result == "valid")
+    reads_labels = equation.settings(convention).get("rows") == "labelled" or not name.startswith(("soft", "distil"))
+    for cut, shape in equation.shapes.items():
+        if cut == "labels" and not reads_labels:
+            continue
+        axes = letters(shape.split("),")[0])
+        others = [a for other, its in equation.shapes.items() if other != cut for a in letters(its.split("),")[0])]
+        for place, axis in enumerate(axes):
+            if axis not in others or len(axes) != case.inputs[cut].ndim:
+                continue
+            inputs = case.inputs | {cut: np.delete(case.inputs[cut], -1, axis=place)}
+            try:
+                answer(convention, way=way)(name, equation.attrs | case.attrs, inputs, (), case.upstream, "float64")
+            except (ValueError, TypeError) as problem:
+                assert "need" in str(problem), f"{name}: {cut} without its last {axis} says: {problem}"
+            else:
+                raise AssertionError(f"{name} takes a {cut} without its last {axis}")
+
+
 def check_on_device(name, convention):
     """Where wrong labels and masks are not looked at, because the host does not wait."""
     with strict_device.installed() as cupy:
@@ -80,6 +106,9 @@ CHECKS |= {f"{name} {c} {way}": functools.partial(check_another_way, name, c, wa
 CHECKS |= {f"{name} {c} mask of numbers": functools.partial(check_refuses_masks_of_numbers, name, c)
            for name in sorted(TERMS.keys() - LOSSES.keys()) if "mask" in equations()[name].shapes
            for c in equations()[name].conventions}
+CHECKS |= {f"{name} {c} wrong shapes {way}": functools.partial(check_refuses_wrong_shapes, name, c, way)
+           for name in sorted(TERMS.keys() - {"shared_projection.mixed_masked_lm"})     # its logits are joined by the model
+           for c in equations()[name].conventions for way in ("whole", "uncounted")[:1 if name in LOSSES or name in COUNTED_BEFORE else 2]}
 CHECKS |= vector_models.CHECKS
 
 

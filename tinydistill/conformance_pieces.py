@@ -1,4 +1,4 @@
-"""The pieces under the losses, and losses that read no Features of one layer, as the kit calls them.
+"""The pieces under the losses, as the kit calls them.
 
 PIECES: {equation: f(attrs, convention, **inputs) -> output, or {output: Tensor}}. A rule of integers has no entry.
 """
@@ -8,8 +8,6 @@ import numpy as np
 from tinydistill import kernels, ops
 from tinydistill.backend import asarray, to_host, xp_of
 from tinydistill.compress import michel
-from tinydistill.features import Batch, Features
-from tinydistill.losses import hard_labels, mobilebert, shared_projection, spans
 from tinydistill.tensor import Tensor
 
 
@@ -40,45 +38,6 @@ def integer_linear(attrs, convention, x, weight, bias):
     codes = kernel.levels(weight, largest, attrs["bits"]).astype(xp.int8)
     own = asarray(np.asarray(attrs["largest"], to_host(x).dtype), x)
     return Tensor(kernel.integer_linear(x, own, codes, step, bias, attrs["bits"]))
-
-
-def _weights(arrays, side):
-    return {name.removeprefix(side): x for name, x in arrays.items() if name.startswith(side)}
-
-
-def projection_loss(loss):
-    """L_d or L_u of a model's weights."""
-    def call(attrs, convention, u, v, **arrays):
-        return {"value": loss(_weights(arrays, "student_"), _weights(arrays, "teacher_"), u, v)}
-    return call
-
-
-def mixed_masked_lm(attrs, convention, teacher_logits, labels, own):
-    """Logits of the other vocabulary are -inf, as `students/mixed_vocabulary.py` has them."""
-    N = teacher_logits.shape[0]
-    batch = Batch(ids=np.zeros((1, N), np.int64), mask=np.ones((1, N), bool), labels=labels.reshape(1, N))
-    logits = ops.masked(teacher_logits, mask=own, fill=-np.inf)
-    part = Features("mixed", 0, batch.mask, logits=logits)
-    return {"value": shared_projection.mixed_label_loss(part, None, batch, hard_labels.labelled(batch))}
-
-
-def next_sentence(attrs, convention, student_logits, labels):
-    """The loss of a head of its own."""
-    mask = np.ones((len(labels), 1), bool)
-    batch = Batch(ids=np.zeros(mask.shape, np.int64), mask=mask, next_sentence=labels)
-    student = Features("student", 0, mask, next_sentence=student_logits)
-    return {"value": hard_labels.next_sentence_loss(student, None, batch, len(labels))}
-
-
-def spans_positions(attrs, convention, student_logits, labels, mask):
-    """Logits (B, T, 2) as they are."""
-    return {"value": spans.positions(student_logits, labels, mask, convention=spans.CONVENTIONS[convention])}
-
-
-def pretraining(attrs, convention, student_logits, teacher_logits, labels):
-    """With the share of the truth, which the term leaves at a half."""
-    return {"value": mobilebert.pretraining_distillation(
-        student_logits, teacher_logits, labels, attrs["ground_truth"], convention=mobilebert.PRETRAINING[convention])}
 
 
 def project_heads(attrs, convention, x, **weights):
@@ -131,13 +90,7 @@ PIECES = {
     "integer_linear": integer_linear,
     "michel.importance": importance,
     "squared_error": piece(lambda student, teacher, weight: ops.squared_error(student, teacher, weight=weight.array)),
-    "spans.positions": spans_positions,
     "unit_norm": lambda attrs, convention, x: ops.unit_norm(x, eps=attrs["eps"]),
-    "shared_projection.down": projection_loss(shared_projection.down_projection_loss),
-    "shared_projection.up": projection_loss(shared_projection.up_projection_loss),
-    "shared_projection.mixed_masked_lm": mixed_masked_lm,
-    "next_sentence": next_sentence,
-    "mobilebert.pretraining": pretraining,
     "add": piece(lambda a, b: ops.add(a, b)),
     "subtract": piece(lambda a, b: ops.subtract(a, b)),
     "multiply": piece(lambda a, b: ops.multiply(a, b)),

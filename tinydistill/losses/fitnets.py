@@ -11,7 +11,7 @@ of tokens, and the regressor one linear map for all of them. lam_teach falls in 
 from tinydistill import ops
 from tinydistill.losses.convention import PAPER, Convention
 from tinydistill.losses.logit_rows import sequence_rows
-from tinydistill.losses.rows import check_tokens, only_counted
+from tinydistill.losses.rows import check_map, check_tokens, only_counted
 from tinydistill.losses.soft_labels import count_sequences, soft_labels
 from tinydistill.losses.term import Term
 
@@ -46,9 +46,7 @@ def hint_loss(student, teacher, mask, weight, bias=None, *, convention=HINT, div
     0.75
     """
     check_tokens(student, teacher, mask)
-    if weight.shape != teacher.shape[2:] + student.shape[2:]:
-        raise ValueError(f"need a regressor (D', D): weight {weight.shape}, student {student.shape}, "
-                         f"teacher {teacher.shape}")
+    check_map(student, teacher, weight, bias)
     regressed = ops.linear(only_counted(student, mask, convention), weight, bias)       # (B, T, D')
     return ops.squared_error(regressed, teacher, weight=0.5 * convention.row_weights(mask, divisor, regressed.dtype))
 

@@ -187,6 +187,9 @@ def pretraining_distillation(student_logits, teacher_logits, labels, ground_trut
     >>> round(pretraining_distillation(student, teacher, np.array([3, -100])).item(), 6)    # log 4 for any targets
     1.386294
     """
+    if student_logits.shape != teacher_logits.shape or labels.shape != student_logits.shape[:1]:
+        raise ValueError(f"need logits (M, V) of both and labels (M,): student {student_logits.shape}, "
+                         f"teacher {teacher_logits.shape}, labels {labels.shape}")
     labelled = labels != IGNORED
     every = xp_of(labels).ones(labels.shape, bool)
     divisor = convention.divides_by(every, labelled) if divisor is None else divisor

@@ -47,6 +47,14 @@ def check_tokens(student, teacher, mask):
         raise ValueError(f"need the same (B, T): student {student.shape}, teacher {teacher.shape}, mask {mask.shape}")
 
 
+def check_map(student, teacher, weight, bias):
+    """Raises: ValueError where a learned map (D', D) or its bias does not lead from student (B, T, D) to teacher (B, T, D')."""
+    if weight.shape != teacher.shape[2:] + student.shape[2:] or bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"need a learned map (D', D), with a bias (D',) or none: "
+                         f"weight {weight.shape}, bias {None if bias is None else bias.shape}, "
+                         f"student {student.shape}, teacher {teacher.shape}")
+
+
 def check_rows(student, teacher, mask):
     """Raises: ValueError where mask (B, T) is not bool, or student and teacher are not both (B, T, D)."""
     if mask.dtype != bool:

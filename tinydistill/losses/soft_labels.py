@@ -140,6 +140,9 @@ def _logits_mse(term, student, teacher, batch, divisor, projections):
 def _span(term, student, teacher, batch, divisor, projections):
     if batch.positions is not None:
         raise ValueError(f"need logits at every position, to choose one; the batch reads {len(batch.positions)}")
+    if not student.logits.shape[0] == teacher.logits.shape[0] == batch.mask.size:
+        raise ValueError(f"need a row of logits for each token: student {student.logits.shape}, "
+                         f"teacher {teacher.logits.shape}, mask {batch.mask.shape}")
     start_end = [logits.reshape(*batch.mask.shape, -1) for logits in (student.logits, teacher.logits)]  # (B, T, 2)
     return span(*start_end, batch.mask, temperature=term.temperature, convention=term.rule, divisor=divisor)
 

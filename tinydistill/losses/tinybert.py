@@ -16,7 +16,7 @@ from tinydistill.backend import xp_of
 from tinydistill.losses import soft_labels
 from tinydistill.losses.convention import PAPER, Convention
 from tinydistill.losses.logit_rows import sequence_rows
-from tinydistill.losses.rows import mean_squares, only_counted
+from tinydistill.losses.rows import check_map, check_tokens, mean_squares, only_counted
 from tinydistill.losses.term import Term
 
 CODE = "huawei-noah/Pretrained-Language-Model, TinyBERT/"
@@ -50,8 +50,10 @@ def hidden_transfer(student_hidden, teacher_hidden, mask, weight=None, bias=None
     >>> hidden_transfer(student, teacher, np.ones((1, 2), bool), weight).item()     # (1 + 1 + 0 + 1) / 4
     0.75
     """
+    check_tokens(student_hidden, teacher_hidden, mask)
     student_hidden = only_counted(student_hidden, mask, convention)
     if weight is not None:
+        check_map(student_hidden, teacher_hidden, weight, bias)
         student_hidden = ops.linear(student_hidden, weight, bias)
     return mean_squares(student_hidden, teacher_hidden, mask, convention, divisor)
 

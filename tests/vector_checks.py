@@ -10,6 +10,7 @@ import functools
 import numpy as np
 
 import strict_device
+import vector_beyond
 import vector_models
 import vector_rules
 from tinydistill import kernels
@@ -109,7 +110,7 @@ CHECKS |= {f"{name} {c} mask of numbers": functools.partial(check_refuses_masks_
 CHECKS |= {f"{name} {c} wrong shapes {way}": functools.partial(check_refuses_wrong_shapes, name, c, way)
            for name in sorted(TERMS.keys() - {"shared_projection.mixed_masked_lm"})     # its logits are joined by the model
            for c in equations()[name].conventions for way in ("whole", "uncounted")[:1 if name in LOSSES or name in COUNTED_BEFORE else 2]}
-CHECKS |= vector_models.CHECKS
+CHECKS |= vector_models.CHECKS | vector_beyond.CHECKS
 
 
 def check_every_equation_is_ours():

@@ -80,7 +80,9 @@ def _loss(term, sides, batch, divisor, arrays):
 
 def _seen(term, attrs, arrays):
     """(term, (student, teacher), batch, the batch's divisor)."""
-    term = term.but(**{SETTINGS[name]: value for name, value in attrs.items() if name in SETTINGS})
+    heads = arrays[f"teacher_{term.name.partition('.')[2]}"].shape[1] if "relation_heads" in attrs else None
+    settings = {SETTINGS[name]: value for name, value in attrs.items() if name in SETTINGS}
+    term = term.but(**settings | ({"relation_heads": 0} if attrs.get("relation_heads") == heads else {}))
     first, labels, mask = next(iter(arrays.values())), arrays.get("labels"), arrays.get("mask")
     if mask is None:
         shape = first.shape[:2] if len(first.shape) == 3 else (first.shape[0], TOKENS)

@@ -1,0 +1,114 @@
+"""What the vectors judge of tinydistill beyond its answers to them: larger arrays, arguments left out, terms added up.
+
+CHECKS: {name: function that raises where something differs}.
+"""
+
+import functools
+
+import numpy as np
+
+from tinydistill import kernels, ops
+from tinydistill.conformance import answer
+from tinydistill.features import Batch, Features
+from tinydistill.losses import TERMS, soft_labels
+from tinydistill.tensor import Tensor, gradients
+from tinydistill_reference import store
+from tinydistill_reference.equation import equations
+from tinydistill_reference.hard_labels import cross_entropy, cross_entropy_gradient
+from tinydistill_reference.tolerance import compare
+
+BY_ROW = ("softmax", "log_softmax", "gelu", "gelu_new", "layer_norm", "no_norm", "relu6", "unit_norm")
+MANY = 70_000                                       # numbers: more than the largest block of a fused kernel
+
+
+def first(name, **wanted):
+    """The first valid case of an equation whose attrs are these."""
+    return next(s for s in store.load(name) if s.case.result == "valid"
+                and all(s.case.attrs.get(k, v) == v for k, v in wanted.items()))
+
+
+def close(name, got, want, kappa):
+    """By the rule, in float64."""
+    comparison = compare(name, got, want, kappa, "float64")
+    assert comparison.passed, f"{name}: {comparison}"
+
+
+def check_many_rows(name, choice):
+    """A case over and over along its first axis: every copy gives what the case gives, and has its gradient."""
+    stored, equation = first(name), equations()[name]
+    case, truth = stored.case, stored.truths["paper"]
+    copies = -(-MANY // case.inputs["x"].size)
+
+    def many(x):
+        return np.concatenate([x] * copies)
+    inputs = {n: many(x) if n in ("x", "mask") else x for n, x in case.inputs.items()}
+    with kernels.use(choice):
+        assert kernels.of(inputs["x"]) is {"plain": kernels.plain, "fused": kernels.fused_numpy}[choice]
+        got = answer()(name, equation.attrs | case.attrs, inputs, equation.differentiable, many(case.upstream), "float64")
+    close(f"{name} y", got["y"], many(truth.expect["y"]), truth.kappa["y"])
+    close(f"{name} dx", got["dx"], many(truth.expect["dx"]), truth.kappa["dx"])
+    for n in set(equation.differentiable) - {"x"}:
+        walk = copies ** 0.5                        # how the rounding of a running sum grows
+        close(f"{name} d{n}", got[f"d{n}"] / copies, truth.expect[f"d{n}"], walk * truth.kappa[f"d{n}"])
+
+
+def check_log_softmax_with_a_mask(choice):
+    """exp of it is softmax's vector; with an upstream gradient u it is softmax's with u / y."""
+    for stored in store.load("softmax"):
+        case, truth = stored.case, stored.truths.get("paper")
+        if case.result != "valid" or not case.inputs["mask"].any(axis=-1).all() or case.id.startswith("06"):
+            continue
+        x, seen = Tensor(case.inputs["x"], requires_grad=True), np.broadcast_to(case.inputs["mask"], case.inputs["x"].shape)
+        with kernels.use(choice):
+            y = ops.log_softmax(x, mask=case.inputs["mask"])
+            u = np.where(seen & (truth.expect["y"] > 1e-3), case.upstream * np.exp(y.array), 0.0)
+            dx, = gradients((y * u).sum(), [x])
+        close("exp log softmax", np.where(seen, np.exp(y.array), 0.0), truth.expect["y"], truth.kappa["y"])
+        p, v = truth.expect["y"], np.where(u != 0, case.upstream, 0.0)
+        want = p * (v - (p * v).sum(axis=-1, keepdims=True))
+        close("its gradient", dx, want, max(truth.kappa["dx"], truth.kappa["y"]))
+        assert (y.array[~seen] == 0).all() and (dx[~seen] == 0).all()
+
+
+def check_hard_and_soft_labels(alpha):
+    """alpha CE + (1 - alpha) T^2 KL, value and gradient, of a vector's logits."""
+    stored = first("soft_labels.classes", temperature=3.0)
+    case, truth = stored.case, stored.truths["paper"]
+    temperature = case.attrs.get("temperature", 1.0)
+    logits, teacher = Tensor(case.inputs["student_logits"], requires_grad=True), case.inputs["teacher_logits"]
+    labels = np.arange(len(teacher)) * 3 % teacher.shape[1]
+    mask = np.ones((len(labels), 2), bool)
+    batch = Batch(ids=np.zeros(mask.shape, np.int64), mask=mask, labels=labels)
+    sides = Features("student", 0, mask, logits=logits), Features("teacher", 0, mask, logits=teacher)
+    hard = cross_entropy(logits.array, labels), cross_entropy_gradient(1.0, logits.array, labels)["student_logits"]
+    for divisors in (None, (len(labels), 2 * len(labels))):
+        value = soft_labels.with_hard_labels(*sides, batch, alpha=alpha, divisors=divisors,
+                                             soft=TERMS["soft_labels.classes"].but(temperature=temperature))
+        share = (1 - alpha) / (1 if divisors is None else 2)
+        dlogits, = gradients(value, [logits])
+        close("value", value.array, alpha * hard[0] + share * truth.expect["value"], truth.kappa["value"] + 4 * hard[0])
+        close("dlogits", dlogits, alpha * hard[1] + share * truth.expect["dstudent_logits"] / case.upstream,
+              truth.kappa["dstudent_logits"] + 4.0)
+
+
+def check_arguments_left_out():
+    """Without a mask every token is read; without bits nothing is dropped; alone a map has no bias."""
+    stored = next(s for s in store.load("lstm") if s.case.result == "valid" and not s.case.attrs.get("reverse")
+                  and s.case.inputs["mask"].all())
+    arrays = [stored.case.inputs[n] for n in ("x", "input_weight", "hidden_weight", "input_bias", "hidden_bias")]
+    close("lstm", ops.lstm(*arrays).array, stored.truths["paper"].expect["y"], stored.truths["paper"].kappa["y"])
+    stored = first("linear")
+    x, weight, bias = (stored.case.inputs[n] for n in ("x", "weight", "bias"))
+    close("linear", ops.linear(x, weight, None).array + bias, stored.truths["paper"].expect["y"],
+          stored.truths["paper"].kappa["y"])
+    x, w = Tensor(x), Tensor(weight.T.copy())
+    close("matmul", (x @ w).array + bias, stored.truths["paper"].expect["y"], stored.truths["paper"].kappa["y"])
+
+
+CHECKS = {f"{name} many rows {choice}": functools.partial(check_many_rows, name, choice)
+          for name in BY_ROW for choice in ("fused", "plain")}
+CHECKS |= {f"log_softmax with a mask {choice}": functools.partial(check_log_softmax_with_a_mask, choice)
+           for choice in ("fused", "plain")}
+CHECKS |= {f"soft_labels.classes and hard ones, {alpha}": functools.partial(check_hard_and_soft_labels, alpha)
+           for alpha in (0.25, 0.7)}
+CHECKS["lstm arguments left out"] = check_arguments_left_out

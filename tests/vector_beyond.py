@@ -10,7 +10,7 @@ import numpy as np
 from tinydistill import kernels, ops
 from tinydistill.conformance import answer
 from tinydistill.features import Batch, Features
-from tinydistill.losses import TERMS, soft_labels
+from tinydistill.losses import TERMS, fitnets, label_smoothing, mobilebert, soft_labels
 from tinydistill.tensor import Tensor, gradients
 from tinydistill_reference import store
 from tinydistill_reference.equation import equations
@@ -105,10 +105,47 @@ def check_arguments_left_out():
     close("matmul", (x @ w).array + bias, stored.truths["paper"].expect["y"], stored.truths["paper"].kappa["y"])
 
 
+def check_tokens_as_they_come():
+    """Smoothed labels of (B, T, V), not flattened."""
+    for name, loss in (("label_smoothing", label_smoothing.label_smoothing),
+                       ("label_smoothing.unilm", label_smoothing.unilm_label_smoothing)):
+        stored = first(name, smoothing=0.1)
+        case, truth = stored.case, stored.truths["paper"]
+        value = loss(case.inputs["student_logits"], case.inputs["labels"]).array
+        close(name, value, truth.expect["value"], truth.kappa["value"])
+
+
+def check_softened_and_hard_labels():
+    """FitNets' L_KD with both weights: lam_target CE + lam_teach H(p, q)."""
+    stored = first("fitnets.softened")
+    case, truth = stored.case, stored.truths["paper"]
+    student, teacher = case.inputs["student_logits"], case.inputs["teacher_logits"]
+    labels, mask = np.arange(len(student)) % student.shape[1], np.ones(len(student), bool)
+    hard = cross_entropy(student, labels)
+    for divisor in (None, len(student)):
+        value = fitnets.softened_cross_entropy(student, teacher, mask, labels, lam_target=0.5, lam_teach=2.0,
+                                               divisor=divisor, **case.attrs)
+        close("L_KD", value.array, 0.5 * hard + 2.0 * truth.expect["value"], 4 * hard + 2 * truth.kappa["value"])
+    value = fitnets.softened_cross_entropy(student, teacher, mask, labels, **case.attrs)
+    close("L_KD", value.array, hard + truth.expect["value"], 4 * hard + truth.kappa["value"])
+
+
+def check_means_over_all_layers():
+    """MobileBERT's published mean and variance transfers compare one layer with all of the teacher's."""
+    for name, loss in (("mobilebert.mean_transfer", mobilebert.mean_transfer_official),
+                       ("mobilebert.variance_transfer", mobilebert.variance_transfer_official)):
+        case, truth = first(name).case, first(name).truths["official"]
+        hidden, teacher, mask = (case.inputs[n] for n in ("student_hidden", "teacher_hidden", "mask"))
+        value = loss(hidden, [teacher, teacher, hidden], mask).array
+        close(name, value, truth.expect["value"] * 2 / 3, truth.kappa["value"])
+
+
 CHECKS = {f"{name} many rows {choice}": functools.partial(check_many_rows, name, choice)
           for name in BY_ROW for choice in ("fused", "plain")}
 CHECKS |= {f"log_softmax with a mask {choice}": functools.partial(check_log_softmax_with_a_mask, choice)
            for choice in ("fused", "plain")}
 CHECKS |= {f"soft_labels.classes and hard ones, {alpha}": functools.partial(check_hard_and_soft_labels, alpha)
            for alpha in (0.25, 0.7)}
-CHECKS["lstm arguments left out"] = check_arguments_left_out
+CHECKS |= {"lstm arguments left out": check_arguments_left_out, "label_smoothing three axes": check_tokens_as_they_come,
+           "fitnets.softened with labels": check_softened_and_hard_labels,
+           "mobilebert.mean_transfer all layers": check_means_over_all_layers}

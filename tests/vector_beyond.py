@@ -7,6 +7,7 @@ import functools
 
 import numpy as np
 
+import vector_rules
 from tinydistill import kernels, ops
 from tinydistill.conformance import answer
 from tinydistill.features import Batch, Features
@@ -105,6 +106,51 @@ def check_arguments_left_out():
     close("matmul", (x @ w).array + bias, stored.truths["paper"].expect["y"], stored.truths["paper"].kappa["y"])
 
 
+def check_softmax_without_a_mask(choice):
+    """A mask that is True everywhere is none."""
+    for name in ("softmax", "attention"):
+        for stored in store.load(name):
+            case, truth = stored.case, stored.truths.get("paper")
+            if case.result == "valid" and case.inputs["mask"].all():
+                arrays = [Tensor(x, requires_grad=True) for n, x in case.inputs.items() if n != "mask"]
+                with kernels.use(choice):
+                    y = getattr(ops, name)(*arrays)
+                    found = gradients((y * case.upstream).sum(), arrays)
+                close(name, y.array, truth.expect["y"], truth.kappa["y"])
+                for n, dx in zip(equations()[name].differentiable, found):
+                    close(f"{name} d{n}", dx, truth.expect[f"d{n}"], truth.kappa[f"d{n}"])
+
+
+def check_integers(choice):
+    """Products of so many columns that float32 does not hold their sum, beside Python's integers; and largest numbers."""
+    random = np.random.default_rng(0)
+    codes, weight = random.integers(-127, 128, (3, 2500)), random.integers(-127, 128, (2, 2500)).astype(np.int8)
+    codes[:, :2200], weight[:, :2200] = 127, 127            # sums of 35 million, in one sign
+    want = np.array([[sum(int(a) * int(b) for a, b in zip(x, w)) for w in weight] for x in codes])
+    rows = np.array([True, False, True])
+    with kernels.use(choice):
+        kernel = kernels.of(codes)
+        got = kernel.integer_linear(codes.astype(float), np.float64(127.0), weight, np.float64(1.0), None, 8)
+        assert (got == want).all()
+        bias = np.array([5.0, 2.0 ** 31])                   # 32 bits hold the first; the second stops at 2^30
+        held = kernel.integer_linear(codes.astype(float), np.float64(127.0), weight, np.float64(1.0), bias, 8)
+        assert (held == want + [5.0, 2.0 ** 30]).all()
+        x = np.array([[1.0, -3.0, 2.0], [9.0, 0.0, -1.0], [0.5, 4.0, -4.5]])
+        assert kernel.largest_magnitude(x, None) == 9.0 and kernel.largest_magnitude(x, rows) == 4.5
+        assert kernel.largest_magnitude(-x, None) == 9.0 and kernel.largest_magnitude(-x, rows) == 4.5
+        assert kernel.largest_magnitude(x[:0], None) == 0.0 and kernel.largest_magnitude(x / 16, ~rows) == 9 / 16
+
+
+def check_parameters_in_another_order(name):
+    """An optimiser of arrays that lie in memory column by column."""
+    stored = next(s for s in store.load(name) if s.case.result == "valid" and len(s.case.inputs["gradients"]) > 1)
+    case, truth = stored.case, stored.truths["paper"]
+    turned = {n: np.asfortranarray(x) if n == "weights" else x for n, x in case.inputs.items()}
+    got = vector_rules.OURS[name, "paper"](turned, equations()[name].attrs | case.attrs)
+    for output, want in truth.expect.items():
+        close(f"{name} {output}", got[output], want, truth.kappa[output])
+
+
 def check_tokens_as_they_come():
     """Smoothed labels of (B, T, V), not flattened."""
     for name, loss in (("label_smoothing", label_smoothing.label_smoothing),
@@ -146,6 +192,10 @@ CHECKS |= {f"log_softmax with a mask {choice}": functools.partial(check_log_soft
            for choice in ("fused", "plain")}
 CHECKS |= {f"soft_labels.classes and hard ones, {alpha}": functools.partial(check_hard_and_soft_labels, alpha)
            for alpha in (0.25, 0.7)}
+CHECKS |= {f"{check.__name__} {choice}": functools.partial(check, choice) for choice in ("fused", "plain")
+           for check in (check_softmax_without_a_mask, check_integers)}
+CHECKS |= {f"{name} in another order": functools.partial(check_parameters_in_another_order, name)
+           for name in ("adamw", "adam_weight_decay", "bert_adam", "lamb", "adadelta")}
 CHECKS |= {"lstm arguments left out": check_arguments_left_out, "label_smoothing three axes": check_tokens_as_they_come,
            "fitnets.softened with labels": check_softened_and_hard_labels,
            "mobilebert.mean_transfer all layers": check_means_over_all_layers}

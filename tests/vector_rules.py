@@ -25,7 +25,7 @@ def optimizer(name):
         recipe = Recipe(steps=len(arrays["rates"]), batch_size=1, learning_rate=0.1, optimizer=name,
                         eps=attrs["eps"], decay=attrs["decay"], **more)
         parts = [part for part in ("", "other_") if part + "weights" in arrays]
-        parameters = {part: Tensor(arrays[part + "weights"].copy(), requires_grad=True) for part in parts}
+        parameters = {part: Tensor(arrays[part + "weights"].copy(order="K"), requires_grad=True) for part in parts}
         made, found = make(parameters, recipe), {f"{part}after": [] for part in parts}
         for t, rate in enumerate(arrays["rates"].tolist()):
             made.update({part: arrays[part + "gradients"][t] for part in parts}, rate)

@@ -192,8 +192,8 @@ CHECKS |= {f"log_softmax with a mask {choice}": functools.partial(check_log_soft
            for choice in ("fused", "plain")}
 CHECKS |= {f"soft_labels.classes and hard ones, {alpha}": functools.partial(check_hard_and_soft_labels, alpha)
            for alpha in (0.25, 0.7)}
-CHECKS |= {f"{check.__name__} {choice}": functools.partial(check, choice) for choice in ("fused", "plain")
-           for check in (check_softmax_without_a_mask, check_integers)}
+CHECKS |= {f"{name} {check.__name__} {choice}": functools.partial(check, choice) for choice in ("fused", "plain")
+           for name, check in (("softmax", check_softmax_without_a_mask), ("integer_linear", check_integers))}
 CHECKS |= {f"{name} in another order": functools.partial(check_parameters_in_another_order, name)
            for name in ("adamw", "adam_weight_decay", "bert_adam", "lamb", "adadelta")}
 CHECKS |= {"lstm arguments left out": check_arguments_left_out, "label_smoothing three axes": check_tokens_as_they_come,

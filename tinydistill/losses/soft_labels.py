@@ -6,6 +6,8 @@ over N rows of logits z: classes of a sequence, or tokens; or 1/2 (L_start + L_e
 With T^2 the gradient keeps its size when T grows: for T -> infinity, L -> 1/(2 C) sum_c (z^S - z^T)^2 of centred rows.
 """
 
+import math
+
 from tinydistill import ops
 from tinydistill.backend import xp_of
 from tinydistill.losses import hard_labels
@@ -140,7 +142,7 @@ def _logits_mse(term, student, teacher, batch, divisor, projections):
 def _span(term, student, teacher, batch, divisor, projections):
     if batch.positions is not None:
         raise ValueError(f"need logits at every position, to choose one; the batch reads {len(batch.positions)}")
-    if not student.logits.shape[0] == teacher.logits.shape[0] == batch.mask.size:
+    if any(math.prod(logits.shape[:-1]) != batch.mask.size for logits in (student.logits, teacher.logits)):
         raise ValueError(f"need a row of logits for each token: student {student.logits.shape}, "
                          f"teacher {teacher.logits.shape}, mask {batch.mask.shape}")
     start_end = [logits.reshape(*batch.mask.shape, -1) for logits in (student.logits, teacher.logits)]  # (B, T, 2)

@@ -18,7 +18,8 @@ Traps
 import numpy as np
 
 from tinydistill_reference.conventions import IGNORED, need
-from tinydistill_reference.soft_labels import divergence, log_softmax_row, softmax_row
+from tinydistill_reference.soft_labels import divergence
+from tinydistill_reference.softmax import log_softmax_row, softmax_row
 
 
 def logits_of(hidden, weight, bias, biased):

@@ -37,7 +37,8 @@ def arguments(parser):
     what.add_argument("--convention", default="paper", metavar="C",
                       help="what it is held to: a name out of --list; any, to accept each of them; or settings, as in "
                            "divisor=row,temperature_squared=off (default paper)")
-    what.add_argument("--strict", action="store_true", help="fail, too, where the teacher gets a gradient, and where wrong arguments are not refused")
+    what.add_argument("--strict", action="store_true",
+                      help="fail, too, where the teacher gets a gradient, and where wrong arguments are not refused")
     what.add_argument("--xfail", metavar="FILE", help="lines `equation/case  reason`: failures that are known")
     what.add_argument("--vectors", default=store.VERSION, metavar="V", help=f"their version (default {store.VERSION})")
     out = parser.add_argument_group("what comes out")
@@ -121,7 +122,7 @@ def _convention(args, names):
         name, _, value = pair.partition("=")
         name = {"T2": "temperature_squared", "reduction": "divisor"}.get(name.strip(), name.strip())
         value = {"batchmean": "row", "mean": "element", "sum": "none"}.get(value, value)
-        settings[name] = words[value.lower()] if value.lower() in words else float(value) if _is_number(value) else value
+        settings[name] = words.get(value.lower(), float(value) if _is_number(value) else value)
     return settings
 
 
@@ -136,9 +137,10 @@ def _list(args):
              "cases": [s.case.id for s in store.load(e.name, args.vectors)],
              "mistakes": [t.flag for t in traps(e.name)]}
             for e in equations().values()]
-    lines = [f"{r['equation']:34} {len(r['cases']):3} cases {len(r['mistakes']):3} mistakes  {r['paper']}, {r['printed']}"
-             f"  [{', '.join(r['conventions'])}]" for r in rows]
-    total = f"{len(rows)} equations, {sum(len(r['cases']) for r in rows)} cases, {sum(len(r['mistakes']) for r in rows)} mistakes"
+    lines = [f"{r['equation']:34} {len(r['cases']):3} cases {len(r['mistakes']):3} mistakes  "
+             f"{r['paper']}, {r['printed']}  [{', '.join(r['conventions'])}]" for r in rows]
+    cases, mistakes = (sum(len(r[kind]) for r in rows) for kind in ("cases", "mistakes"))
+    total = f"{len(rows)} equations, {cases} cases, {mistakes} mistakes"
     _print(args, [*lines, total], rows)
     return 0
 

@@ -2,7 +2,7 @@
 
 An equation is two functions of the same keyword arguments: `forward`, the sums as printed, and `gradient`, derived by
 hand. Its inputs are arrays under the names of the glossary (student_logits, teacher_logits, mask ...), its attrs are
-numbers (temperature, eps ...), and a convention is what the paper leaves open, as keyword arguments again. The equations
+numbers (temperature, eps ...), and a convention is what the paper leaves open, as keyword arguments again. Equations
 are those in the tuples EQUATIONS of the files of specs/, the traps those in the tuples TRAPS of traps/.
 """
 
@@ -105,8 +105,8 @@ class Trap:
     """A way to get an equation wrong that somebody took, or could.
 
     values(equation, inputs, attrs) -> {output: array}; gradients(equation, upstream, inputs, attrs) -> {"d" + input:
-    array}: what this mistake computes. bug: what was done; effect: what it does to a training; source: where it was seen
-    (a public issue, or a file of a repository), or "constructed" where it was not. Made by the functions in mistakes.py.
+    array}: what this mistake computes. bug: what was done; effect: what it does to a training; source: where it was
+    seen (a public issue, a file of a repository), or "constructed" where it was not. Made by mistakes.py.
     """
 
     equation: str

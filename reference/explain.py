@@ -26,7 +26,8 @@ def _of_equation(equation, stored, its_traps):
     document = {"equation": equation.name, "paper": equation.paper, "printed": equation.equation,
                 "formula": equation.formula, "inputs": equation.shapes, "gradients": list(equation.differentiable),
                 "attrs": equation.attrs,
-                "conventions": {n: {"settings": c.settings, "source": c.source} for n, c in equation.conventions.items()},
+                "conventions": {n: {"settings": c.settings, "source": c.source}
+                                for n, c in equation.conventions.items()},
                 "cases": {s.case.id: s.case.comment for s in stored},
                 "mistakes": {t.flag: {"bug": t.bug, "effect": t.effect,
                                       "source": t.source} for t in its_traps.values()}}
@@ -62,7 +63,8 @@ def _of_case(equation, stored, its_traps):
     lines += [f"  narrowest dtype: {case.min_dtype}"] * (case.min_dtype != "bfloat16")
     for convention, tensors in document["expect"].items():
         lines += [f"  {convention}:"] + [
-            f"    {n}: " + (f"{e['value']:.17g}" if "value" in e else f"{tuple(e['shape'])}, largest {e['largest']:.9g}")
+            f"    {n}: " + (f"{e['value']:.17g}" if "value" in e else
+                            f"{tuple(e['shape'])}, largest {e['largest']:.9g}")
             + f"  (kappa {e['kappa']:.3g})" for n, e in tensors.items()]
     return lines + [f"  finds {flag}: {bug}" for flag, bug in document["finds"].items()], document
 

@@ -1,4 +1,4 @@
-"""Short numbers that change when a printed equation or a trap does: ten digits of every value, and of some gradients."""
+"""Short numbers that change when a printed equation or a trap does: of values and gradients."""
 
 import numpy as np
 

@@ -16,7 +16,7 @@ Traps
 import numpy as np
 
 from tinydistill_reference.conventions import IGNORED, need
-from tinydistill_reference.soft_labels import log_softmax_row, softmax_row
+from tinydistill_reference.softmax import log_softmax_row, softmax_row
 
 
 def labelled_rows(student_logits, labels):

@@ -20,7 +20,8 @@ import numpy as np
 from tinydistill_reference.conventions import need
 from tinydistill_reference.distilbert import cosine_distance, cosine_distance_gradient
 from tinydistill_reference.minilm import rows_and_weights
-from tinydistill_reference.soft_labels import divergence, softmax_row
+from tinydistill_reference.soft_labels import divergence
+from tinydistill_reference.softmax import softmax_row
 
 
 def distributions(student_scores, teacher_scores, mask, divisor):

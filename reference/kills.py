@@ -37,5 +37,6 @@ def flags_of(equation, made, traps):
     for case, truths in made:
         if case.result == "valid" and isinstance(truths.get(equation.named()), Truth):
             stored = Stored(case, truths, ())
-            flags[case.id] = [t.flag for t in traps if all(found_by(equation, t, stored, d) for d in ("float64", "float32"))]
+            flags[case.id] = [t.flag for t in traps
+                              if all(found_by(equation, t, stored, dtype) for dtype in ("float64", "float32"))]
     return flags

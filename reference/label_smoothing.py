@@ -17,7 +17,7 @@ import numpy as np
 
 from tinydistill_reference.conventions import IGNORED, need
 from tinydistill_reference.hard_labels import labelled_rows
-from tinydistill_reference.soft_labels import log_softmax_row, softmax_row
+from tinydistill_reference.softmax import log_softmax_row, softmax_row
 
 
 def standard_row(label, V, smoothing):

@@ -53,7 +53,8 @@ def truths(equation, stored):
         if case.result == "valid" and equation.differentiable:
             names = [n for n in equation.differentiable]
             directions = [numbers.normal(*case.inputs[n].shape) for n in names]
-            measured = along(lambda x: total(case.upstream, equation.values(x, case.attrs, settings)), case.inputs, names, directions)
+            measured = along(lambda x: total(case.upstream, equation.values(x, case.attrs, settings)),
+                             case.inputs, names, directions)
             claimed = sum((truth.expect[f"d{n}"] * v).sum() for n, v in zip(names, directions))
             room = sum(truth.kappa[f"d{n}"] * np.abs(v).sum() for n, v in zip(names, directions))
             if not abs(measured - claimed) <= AGREE * room:

@@ -1,4 +1,4 @@
-"""Ways of making a Trap out of an equation that is right: what is read, how it is set, what is multiplied, what is summed.
+"""Ways of making a Trap out of an equation that is right.
 
     reads(...)      other arrays than were given: a mask of ones, the teacher in the student's place
     sets(...)       other numbers: eps = 1e-5, a divisor
@@ -15,6 +15,10 @@ from tinydistill_reference.witnesses import complex_step, total
 
 def _trap(where, values, gradients):
     return Trap(**where, values=values, gradients=gradients)
+
+
+def _right_values(equation, inputs, attrs):
+    return equation.values(inputs, attrs)
 
 
 def reads(equation, flag, bug, effect, source, **changes):
@@ -46,7 +50,8 @@ def scaled(equation, flag, bug, effect, source, value=None, gradient=None):
         return {k: x * (factor(inputs, attrs) if factor else 1) for k, x in found.items()}
     return _trap(_where(equation, flag, bug, effect, source),
                  lambda e, inputs, attrs: times(e.values(inputs, attrs), value, inputs, attrs),
-                 lambda e, upstream, inputs, attrs: times(e.gradients(upstream, inputs, attrs), gradient, inputs, attrs))
+                 lambda e, upstream, inputs, attrs: times(
+                     e.gradients(upstream, inputs, attrs), gradient, inputs, attrs))
 
 
 def computes(equation, flag, bug, effect, source, forward):
@@ -66,15 +71,16 @@ def derives(equation, flag, bug, effect, source, change):
     def gradients(e, upstream, inputs, attrs):
         right = e.gradients(upstream, inputs, attrs)
         return right | change(right, inputs, e.attrs | attrs, upstream)
-    return _trap(_where(equation, flag, bug, effect, source), lambda e, inputs, attrs: e.values(inputs, attrs), gradients)
+    return _trap(_where(equation, flag, bug, effect, source), _right_values, gradients)
 
 
 def ignores_upstream(equation, flag, bug, effect, source):
     """The gradient for an upstream of 1, whatever it is."""
     def gradients(e, upstream, inputs, attrs):
-        ones = {k: np.ones_like(u) for k, u in upstream.items()} if isinstance(upstream, dict) else np.ones_like(upstream)
+        ones = {k: np.ones_like(u) for k, u in upstream.items()} if isinstance(upstream, dict) else \
+            np.ones_like(upstream)
         return e.gradients(ones, inputs, attrs)
-    return _trap(_where(equation, flag, bug, effect, source), lambda e, inputs, attrs: e.values(inputs, attrs), gradients)
+    return _trap(_where(equation, flag, bug, effect, source), _right_values, gradients)
 
 
 def _where(equation, flag, bug, effect, source):

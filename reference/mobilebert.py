@@ -23,7 +23,8 @@ import numpy as np
 from tinydistill_reference.conventions import IGNORED, need, weights
 from tinydistill_reference.minilm import rows_and_weights
 from tinydistill_reference.rows import mean_squares, mean_squares_gradient, row_weights
-from tinydistill_reference.soft_labels import divergence, log_softmax_row, softmax_row
+from tinydistill_reference.soft_labels import divergence
+from tinydistill_reference.softmax import log_softmax_row, softmax_row
 
 EPS = 1e-12
 

@@ -223,7 +223,8 @@ def _document(seen):
         "equation": equation.name, "paper": equation.paper, "printed": equation.equation, "formula": equation.formula,
         "dtype": result.dtype, "status": seen.status, "convention": result.convention, "settings": result.settings,
         "follows": result.follows, "differences": differences(result) if seen.status == "other" else [],
-        "bound": result.bound, "untested": list(result.untested), "leaks": list(result.leaks), "tested": tested(result), "vectors": hashes(result),
+        "bound": result.bound, "untested": list(result.untested), "leaks": list(result.leaks),
+        "tested": tested(result), "vectors": hashes(result),
         "mistake": _mistake(seen.best) if seen.best else None,
         "mistakes": [{"flag": m.trap.flag, "share": m.share, "convention": m.convention} for m in seen.matches],
         **refusals, "cases": [_case(result, o) for o in result.outcomes], "text": text(seen)}

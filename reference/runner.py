@@ -24,7 +24,7 @@ from tinydistill_reference.truth import Truth, live
 @dataclass(frozen=True)
 class Outcome:
     """One case. status: "passed", "failed", "acceptable" (a result that is another's convention), "skipped", "refused"
-    (an error case that raised as it should), "unrefused" (one that did not), "announced" (a failure that --xfail names).
+    (an error case that raised as it should), "unrefused" (one that did not), "announced" (a failure that --xfail has).
 
     got: what came back; comparisons: {convention: [Comparison]}, for those that the case is for; words: why.
     """
@@ -71,7 +71,7 @@ class Result:
 def run(equation, call, dtype="float64", convention="paper", version=store.VERSION, stored=None, strict=False):
     """convention: a name, "any" of the equation's, or {setting: value}, for which the truth is computed here and now.
 
-    strict: a gradient for a constant, such as the teacher's logits, is a failure. Else it is noted: functions that leave
+    strict: a gradient for a constant, such as the teacher's logits, is a failure. Else it is noted: those that leave
     it to their caller to detach the teacher are right in what they compute.
     """
     stored = store.load(equation.name, version) if stored is None else stored

@@ -57,7 +57,8 @@ class Measured:
 
     def lines(self):
         """For a person."""
-        yield f"{self.equations} equations, {self.cases} cases, {self.mistakes} known mistakes ({self.sourced} with a source)"
+        yield f"{self.equations} equations, {self.cases} cases, " \
+            f"{self.mistakes} known mistakes ({self.sourced} with a source)"
         yield f"found:        {self.trials - len(self.unfound)} of {self.trials}, in {' and '.join(DTYPES)}"
         yield f"named right:  {self.trials - len(self.unnamed)} of {self.trials}"
         yield f"false alarms: {len(self.alarms)}"
@@ -73,7 +74,8 @@ def measure(only=None, progress=True):
     began, names = time.monotonic(), list(only or equations())
     workers = min(len(names), os.cpu_count() or 1)
     with multiprocessing.get_context("spawn" if os.name == "nt" else "fork").Pool(workers) as pool:
-        parts = list(tqdm(pool.imap_unordered(of_equation, names), total=len(names), disable=not progress, desc="selftest"))
+        found = pool.imap_unordered(of_equation, names)
+        parts = list(tqdm(found, total=len(names), disable=not progress, desc="selftest"))
     whole = sum(sorted(parts, key=lambda part: part.unfound + part.unnamed), Measured())
     complaints = (*whole.complaints, *lint.of_all(), *(() if only else lint.fingerprints(store.FOLDER / store.VERSION)))
     return replace(whole, complaints=complaints, seconds=round(time.monotonic() - began, 1))
@@ -90,7 +92,8 @@ def of_equation(name):
             alarms += [f"false alarm: {name}/{o.id} in {dtype}, {convention} {o.words}"
                        for o in result.of("failed", "unrefused")]
         for trap in known:
-            if not any(found_by(equation, trap, s, dtype) for s in sorted(stored, key=lambda s: trap.flag not in s.flags)):
+            likely_first = sorted(stored, key=lambda s: trap.flag not in s.flags)
+            if not any(found_by(equation, trap, s, dtype) for s in likely_first):
                 unfound.append(f"{name}/{trap.flag} {dtype}")
                 continue
             result = run(equation, mistaken(equation, trap), dtype, stored=stored, strict=True)
@@ -107,8 +110,9 @@ def remembered(trap):
 
     def key(equation, arrays, attrs, upstream=None):
         upstream = upstream if isinstance(upstream, dict) else {"": upstream}
-        return str(equation.settings()), str(attrs), *((str(x.dtype), str(x) if x.dtype == object else x.tobytes()) for x in map(
-            np.asarray, (*arrays.values(), *upstream.values())))
+        seen = map(np.asarray, (*arrays.values(), *upstream.values()))
+        return str(equation.settings()), str(attrs), *(
+            (str(x.dtype), str(x) if x.dtype == object else x.tobytes()) for x in seen)
 
     def values(equation, inputs, attrs):
         k = key(equation, inputs, attrs)

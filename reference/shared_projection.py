@@ -20,7 +20,7 @@ Traps
 import numpy as np
 
 from tinydistill_reference.conventions import IGNORED, need, weights
-from tinydistill_reference.soft_labels import log_softmax_row, softmax_row
+from tinydistill_reference.softmax import log_softmax_row, softmax_row
 
 
 def axis_map(length, wanted, matrix):
@@ -80,6 +80,14 @@ def squares_gradient(moved, still, u, v):
             axis_map_gradient(de @ (w @ right).T, u), axis_map_gradient(((left @ w).T @ de).T, v.T).T)
 
 
+def summed(upstream, u, v, each):
+    """The gradients of all roles: a weight has its own, the maps are shared. each: {role: (dL/dW^S, dL/dU, dL/dV)}."""
+    found = {"u": np.zeros_like(u), "v": np.zeros_like(v)}
+    for name, (dw, du, dv) in each.items():
+        found |= {f"student_{name}": upstream * dw, "u": found["u"] + upstream * du, "v": found["v"] + upstream * dv}
+    return found
+
+
 def down(u, v, **sides):
     """L_d. Shapes: student_<role>, teacher_<role>: matrices or vectors, as many as there are roles."""
     return sum(squares(teacher, student, u, v) for student, teacher in by_role(sides).values())
@@ -87,11 +95,8 @@ def down(u, v, **sides):
 
 def down_gradient(upstream, u, v, **sides):
     """dL/dW^S = -2 E, dL/dU = 2 E (W^T V)', dL/dV = 2 (U W^T)' E."""
-    found = {"u": np.zeros_like(u), "v": np.zeros_like(v)}
-    for name, (student, teacher) in by_role(sides).items():
-        _, dw, du, dv = squares_gradient(teacher, student, u, v)
-        found |= {f"student_{name}": upstream * dw, "u": found["u"] + upstream * du, "v": found["v"] + upstream * dv}
-    return found
+    return summed(upstream, u, v, {name: squares_gradient(teacher, student, u, v)[1:]
+                                   for name, (student, teacher) in by_role(sides).items()})
 
 
 def up(u, v, **sides):
@@ -101,11 +106,8 @@ def up(u, v, **sides):
 
 def up_gradient(upstream, u, v, **sides):
     """With E = U' W^S V' - W^T: dL/dW^S = 2 U'^T E V'^T, dL/dU' = 2 E (W^S V')^T, dL/dV' = 2 (U' W^S)^T E."""
-    found = {"u": np.zeros_like(u), "v": np.zeros_like(v)}
-    for name, (student, teacher) in by_role(sides).items():
-        dw, _, du, dv = squares_gradient(student, teacher, u, v)
-        found |= {f"student_{name}": upstream * dw, "u": found["u"] + upstream * du, "v": found["v"] + upstream * dv}
-    return found
+    each = {name: squares_gradient(student, teacher, u, v) for name, (student, teacher) in by_role(sides).items()}
+    return summed(upstream, u, v, {name: (dw, du, dv) for name, (dw, _, du, dv) in each.items()})
 
 
 def labelled_rows(teacher_logits, labels, own):

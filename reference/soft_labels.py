@@ -18,18 +18,7 @@ Traps
 import numpy as np
 
 from tinydistill_reference.conventions import need, weights
-
-
-def softmax_row(z, temperature=1.0):
-    """exp(z_i / T) / sum_j exp(z_j / T), for one row."""
-    e = np.exp((z - z.real.max()) / temperature)
-    return e / e.sum()
-
-
-def log_softmax_row(z, temperature=1.0):
-    """z_i / T - log sum_j exp(z_j / T), for one row."""
-    shifted = (z - z.real.max()) / temperature
-    return shifted - np.log(np.exp(shifted).sum())
+from tinydistill_reference.softmax import log_softmax_row, softmax_row
 
 
 def divergence(teacher_z, student_z, temperature=1.0, constant="kl"):

@@ -20,10 +20,16 @@ import numpy as np
 from tinydistill_reference.conventions import need
 
 
-def softmax_row(x):
-    """exp(x_j) / sum_k exp(x_k), for one row."""
-    e = np.exp(x - x.real.max())
+def softmax_row(z, temperature=1.0):
+    """exp(z_i / T) / sum_j exp(z_j / T), for one row."""
+    e = np.exp((z - z.real.max()) / temperature)
     return e / e.sum()
+
+
+def log_softmax_row(z, temperature=1.0):
+    """z_i / T - log sum_j exp(z_j / T), for one row."""
+    shifted = (z - z.real.max()) / temperature
+    return shifted - np.log(np.exp(shifted).sum())
 
 
 def rows(x, mask):
@@ -60,8 +66,7 @@ def log_softmax(x):
     """l."""
     l = np.zeros_like(x)
     for row in np.ndindex(x.shape[:-1]):
-        shifted = x[row] - x[row].real.max()
-        l[row] = shifted - np.log(np.exp(shifted).sum())
+        l[row] = log_softmax_row(x[row])
     return l
 
 

@@ -1,8 +1,8 @@
 """Vector files: vectors/v1/NAME.json beside NAME.safetensors, listed with their hashes in INDEX.json.
 
 The JSON says what a case is (schema/vectors-1.json), the tensors are under CASE/input/NAME, CASE/upstream/OUTPUT,
-CASE/CONVENTION/TENSOR and CASE/CONVENTION/TENSOR/zero: float64 of which inputs are exact in float32, int64, and uint8 for
-what is true or false.
+CASE/CONVENTION/TENSOR and CASE/CONVENTION/TENSOR/zero: float64 of which inputs are exact in float32, int64, and uint8
+for what is true or false.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ from tinydistill_reference.truth import Truth
 
 FOLDER = Path(__file__).resolve().parent / "vectors"
 VERSION = "v1"
-RELEASED = {"v1": "d7b03d7bbe9d8db10234360133a53c4ced841e1fdc77d5438c2fc2c1e3267c35"}   # hash of INDEX.json: it never changes again
+# The hash of INDEX.json of each version that is out: it never changes again.
+RELEASED = {"v1": "d7b03d7bbe9d8db10234360133a53c4ced841e1fdc77d5438c2fc2c1e3267c35"}
 SETTABLE = ("id", "comment", "attrs", "result", "accepted", "error", "min_dtype")
 
 

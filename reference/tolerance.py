@@ -48,7 +48,8 @@ def compare(name, got, want, kappa, dtype, zero=None):
         return Comparison(name, np.inf, allowed, reason=f"shape {got.shape}, need {want.shape}")
     if not np.issubdtype(want.dtype, np.floating):
         bad = got != want
-        return Comparison(name, float(bad.any()) and np.inf, 0.0, float(bad.any()), _first(bad), int(bad.sum()), bad.size)
+        return Comparison(name, float(bad.any()) and np.inf, 0.0, float(bad.any()), _first(bad), int(bad.sum()),
+                          bad.size)
     off, units = distance(got, want), units_of(got, want, kappa, dtype, zero)
     bad = units > 1
     largest = float(off.max(initial=0))

@@ -12,7 +12,8 @@ def tried(call, names, dtypes, convention, version=store.VERSION, strict=False):
     """[Result], of the equations named, or of those that it may be meant for."""
     known = equations()
     if names:
-        return [run(known[n], call, d, _for(known[n], convention), version, strict=strict) for n in names for d in dtypes]
+        return [run(known[n], call, d, _for(known[n], convention), version, strict=strict)
+                for n in names for d in dtypes]
     ran = [r for e in known.values() if _fits(call, e)
            and (r := run(e, call, dtypes[0], _for(e, convention), version, strict=strict)).status != "nothing"
            and not all(re.match("raised", o.words) for o in r.outcomes if o.status == "failed" or o.got)]
@@ -20,7 +21,8 @@ def tried(call, names, dtypes, convention, version=store.VERSION, strict=False):
         return []
     best = max(_likeness(r) for r in ran)
     chosen = [r for r in ran if _likeness(r) == best]
-    return chosen + [run(r.equation, call, d, _for(r.equation, convention), version, strict=strict) for d in dtypes[1:] for r in chosen]
+    return chosen + [run(r.equation, call, d, _for(r.equation, convention), version, strict=strict)
+                     for d in dtypes[1:] for r in chosen]
 
 
 def _fits(call, equation):

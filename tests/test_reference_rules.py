@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from oracle import rules as oracle
-from tinydistill_reference import layer_maps as printed_maps, optimizers as printed, report, store, unilm as printed_masks
+from tinydistill_reference import layer_maps as printed_maps, optimizers as printed, report, store
+from tinydistill_reference import unilm as printed_masks
 from tinydistill_reference.equation import equations
 from tinydistill_reference.runner import run
 

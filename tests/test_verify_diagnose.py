@@ -45,7 +45,8 @@ def test_every_known_mistake_in_soft_labels_is_named_alone(dtype):
     equation = equations()[CLASSES]
     known = traps(CLASSES)
     for trap in known:
-        best, *others = matches(equation, run(equation, mistaken(equation, trap), dtype, strict=True).outcomes, dtype, known)
+        outcomes = run(equation, mistaken(equation, trap), dtype, strict=True).outcomes
+        best, *others = matches(equation, outcomes, dtype, known)
         assert best.trap is trap and best.share == 1 and all(m.share < 1 for m in others), trap.flag
 
 

@@ -45,7 +45,8 @@ def check_many_rows(name, choice):
     inputs = {n: many(x) if n in ("x", "mask") else x for n, x in case.inputs.items()}
     with kernels.use(choice):
         assert kernels.of(inputs["x"]) is {"plain": kernels.plain, "fused": kernels.fused_numpy}[choice]
-        got = answer()(name, equation.attrs | case.attrs, inputs, equation.differentiable, many(case.upstream), "float64")
+        got = answer()(name, equation.attrs | case.attrs, inputs, equation.differentiable, many(case.upstream),
+                       "float64")
     close(f"{name} y", got["y"], many(truth.expect["y"]), truth.kappa["y"])
     close(f"{name} dx", got["dx"], many(truth.expect["dx"]), truth.kappa["dx"])
     for n in set(equation.differentiable) - {"x"}:
@@ -59,7 +60,8 @@ def check_log_softmax_with_a_mask(choice):
         case, truth = stored.case, stored.truths.get("paper")
         if case.result != "valid" or not case.inputs["mask"].any(axis=-1).all() or case.id.startswith("06"):
             continue
-        x, seen = Tensor(case.inputs["x"], requires_grad=True), np.broadcast_to(case.inputs["mask"], case.inputs["x"].shape)
+        x = Tensor(case.inputs["x"], requires_grad=True)
+        seen = np.broadcast_to(case.inputs["mask"], x.shape)
         with kernels.use(choice):
             y = ops.log_softmax(x, mask=case.inputs["mask"])
             u = np.where(seen & (truth.expect["y"] > 1e-3), case.upstream * np.exp(y.array), 0.0)
@@ -122,7 +124,7 @@ def check_softmax_without_a_mask(choice):
 
 
 def check_integers(choice):
-    """Products of so many columns that float32 does not hold their sum, beside Python's integers; and largest numbers."""
+    """Sums that float32 does not hold, beside Python's integers; and largest numbers."""
     random = np.random.default_rng(0)
     codes, weight = random.integers(-127, 128, (3, 2500)), random.integers(-127, 128, (2, 2500)).astype(np.int8)
     codes[:, :2200], weight[:, :2200] = 127, 127            # sums of 35 million, in one sign

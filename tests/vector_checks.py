@@ -108,8 +108,9 @@ CHECKS |= {f"{name} {c} mask of numbers": functools.partial(check_refuses_masks_
            for name in sorted(TERMS.keys() - LOSSES.keys()) if "mask" in equations()[name].shapes
            for c in equations()[name].conventions}
 CHECKS |= {f"{name} {c} wrong shapes {way}": functools.partial(check_refuses_wrong_shapes, name, c, way)
-           for name in sorted(TERMS.keys() - {"shared_projection.mixed_masked_lm"})     # its logits are joined by the model
-           for c in equations()[name].conventions for way in ("whole", "uncounted")[:1 if name in LOSSES or name in COUNTED_BEFORE else 2]}
+           for name in sorted(TERMS.keys() - {"shared_projection.mixed_masked_lm"})     # the model joins its logits
+           for c in equations()[name].conventions
+           for way in (("whole",) if name in LOSSES or name in COUNTED_BEFORE else ("whole", "uncounted"))}
 CHECKS |= vector_models.CHECKS
 COMPARED = {name.split()[0] for name in CHECKS}     # equations
 CHECKS |= vector_beyond.CHECKS

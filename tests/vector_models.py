@@ -216,7 +216,8 @@ def check_ten_steps(name, stored):
 
 CHECKS = {f"{equation} {s.case.id}": functools.partial(check_language_model, equation, config, s)
           for equation, config, s in LANGUAGE_MODELS}
-CHECKS |= {f"model.bert_features {s.case.id}": functools.partial(check_features, s) for s in cases("model.bert_features")}
+CHECKS |= {f"model.bert_features {s.case.id}": functools.partial(check_features, s)
+           for s in cases("model.bert_features")}
 CHECKS |= {f"model.bilstm {s.case.id}": functools.partial(check_bilstm, s) for s in cases("model.bilstm")}
 CHECKS |= {f"trajectory.{name} {s.case.id}": functools.partial(check_ten_steps, name, s)
            for name in METHODS_OF for s in cases(f"trajectory.{name}")}

@@ -1,4 +1,4 @@
-"""tinydistill's own rules, as the kit calls them: OURS {(equation, convention): f(arrays, attrs) -> {output: array}}."""
+"""tinydistill's own rules, as the kit calls them: OURS {(equation, convention): f(arrays, attrs)}."""
 
 from unittest import mock
 

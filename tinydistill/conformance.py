@@ -15,7 +15,7 @@ from tinydistill.features import PER_LAYER, PER_MODEL, Batch, Features
 from tinydistill.losses import TERMS
 from tinydistill.tensor import RowSparse, Tensor, gradients
 
-SETTINGS = {"temperature": "temperature", "smoothing": "smoothing", "relation_heads": "relation_heads"}     # attr -> field of Term
+SETTINGS = ("temperature", "smoothing", "relation_heads")           # attrs that are fields of a Term
 ANSWERED = TERMS.keys() | PIECES.keys()
 MEANS_OF_LAYERS = {("pkd.patience", "official")}    # where two pairs count as much as one
 LEARNED = ("weight", "bias")                        # inputs that have no sequences
@@ -59,7 +59,7 @@ def _gradients(outputs, learned, upstream, dtype, to_device, to_host):
 
 
 def loss(term, attrs, arrays, way="whole"):
-    """The term on Features that hold these arrays as their only layer. arrays: {input of the equation: Tensor or array}."""
+    """The term on Features that hold these arrays, {input of the equation: Tensor or array}, as their only layer."""
     if way == "parts":
         parts = [{name: x if name in LEARNED else x[rows] for name, x in arrays.items()}
                  for rows in (slice(0, 1), slice(1, None))]
@@ -81,7 +81,7 @@ def _loss(term, sides, batch, divisor, arrays):
 def _seen(term, attrs, arrays):
     """(term, (student, teacher), batch, the batch's divisor)."""
     heads = arrays[f"teacher_{term.name.partition('.')[2]}"].shape[1] if "relation_heads" in attrs else None
-    settings = {SETTINGS[name]: value for name, value in attrs.items() if name in SETTINGS}
+    settings = {name: value for name, value in attrs.items() if name in SETTINGS}
     term = term.but(**settings | ({"relation_heads": 0} if attrs.get("relation_heads") == heads else {}))
     first, labels, mask = next(iter(arrays.values())), arrays.get("labels"), arrays.get("mask")
     if mask is None:

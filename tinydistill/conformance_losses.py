@@ -29,7 +29,7 @@ def _weights(arrays, side):
 
 
 def projection(turned):
-    """L_d or L_u of a model's weights. Both maps of a term are (teacher width, student width): `turned` is the other."""
+    """L_d or L_u of a model's weights. Maps of a term are (teacher width, student width): `turned` is the other."""
     def call(term, attrs, u, v, **arrays):
         maps = {"u": u, "v": v} | {turned: ops.transpose({"u": u, "v": v}[turned], axes=(1, 0))}
         learned = {name: SimpleNamespace(weight=maps[kind]) for name, kind in zip(term.projection_names, "uv")}
@@ -64,7 +64,7 @@ def pretraining(term, attrs, student_logits, teacher_logits, labels):
     if attrs["ground_truth"] != 0.5:
         return mobilebert.pretraining_distillation(student_logits, teacher_logits, labels, attrs["ground_truth"],
                                                    convention=term.rule)
-    sides = (Features(side, 0, mask, logits=x) for side, x in (("student", student_logits), ("teacher", teacher_logits)))
+    sides = [Features("pretraining", 0, mask, logits=logits) for logits in (student_logits, teacher_logits)]
     return term(*sides, batch, term.divisor(batch))
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tinydistill_reference.conventions import CHOICES
 from tinydistill_reference.saved import PER_LAYER
 from tinydistill_reference.words import number
 
@@ -19,8 +20,6 @@ USUAL = {"temperature": (1.0, 2.0, 3.0, 4.0, 5.0, 8.0, 10.0, 20.0),
          "relation_heads": (1, 2, 4, 8, 12, 16, 24, 32, 48, 64),
          "smoothing": (0.1, 0.05, 0.2), "ground_truth": (0.5, 0.1, 0.9)}
 ALPHAS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9)
-KNOWN = {"rows": ("real", "all", "labelled"), "divisor": ("sequence", "row", "element", "none"),
-         "temperature_squared": (True, False), "constant": ("kl", "cross-entropy"), "keys": ("real", "all")}
 PAIRS = 64                                          # of layers that are tried one by one
 CONVENTION, SQUARED, MIXED = range(3)               # how far a reading is from what somebody has written
 
@@ -150,7 +149,7 @@ def readings(equation, has_labels, ranks=(CONVENTION, SQUARED)):
     found = {key: (f"convention {' = '.join(names)}", CONVENTION, settings) for key, (settings, names) in named.items()}
     for setting in sorted(defaults.keys() | seen.keys(), key=lambda n: (n != "temperature_squared", n)):
         rank = SQUARED if setting == "temperature_squared" else MIXED
-        values = (*KNOWN.get(setting, ()), *seen.get(setting, ()), *(v for n, v in defaults.items() if n == setting))
+        values = (*CHOICES.get(setting, ()), *seen.get(setting, ()), *(v for n, v in defaults.items() if n == setting))
         for value in dict.fromkeys(values):
             for settings, names in named.values():
                 changed = settings | {setting: value}

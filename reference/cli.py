@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from tinydistill_reference import store
+from tinydistill_reference.conventions import CHOICES
 from tinydistill_reference.equation import equations, traps
 
 KINDS = ("torch", "jax", "numpy", "command")
@@ -58,14 +59,17 @@ def arguments(parser):
 
 def run(args):
     """Carry out what was asked; returns the exit code."""
-    asked = [name for name in ("impl", "list", "explain", "selftest", "export", "dump") if getattr(args, name)]
+    asked = [name for name in COMMANDS if getattr(args, name)]
     if len(asked) != 1:
-        raise WrongUsage("need one of --impl, --list, --explain, --selftest, --export, --dump; got "
+        raise WrongUsage(f"need one of {', '.join(f'--{name}' for name in COMMANDS)}; got "
                          + (" and ".join(f"--{name}" for name in asked) or "none"))
     if not (store.FOLDER / args.vectors / "INDEX.json").exists():
         there = sorted(p.name for p in store.FOLDER.iterdir() if p.is_dir())
         raise WrongUsage(f"need a version of the vectors out of {', '.join(there)}; got {args.vectors}")
-    return globals()[f"_{asked[0]}"](args)
+    try:
+        return COMMANDS[asked[0]](args)
+    except OSError as problem:
+        raise WrongUsage(f"{problem.filename}: {problem.strerror}") from problem
 
 
 def _print(args, lines, document):
@@ -123,6 +127,12 @@ def _convention(args, names):
         name = {"T2": "temperature_squared", "reduction": "divisor"}.get(name.strip(), name.strip())
         value = {"batchmean": "row", "mean": "element", "sum": "none"}.get(value, value)
         settings[name] = words.get(value.lower(), float(value) if _is_number(value) else value)
+    read = {name for e in names for c in equations()[e].conventions.values() for name in c.settings}
+    for name, value in settings.items():
+        if name not in read:
+            raise WrongUsage(f"need settings out of {', '.join(sorted(read)) or 'none'}; got {name}")
+        if name in CHOICES and value not in CHOICES[name]:
+            raise WrongUsage(f"need {name} out of {', '.join(map(str, CHOICES[name]))}; got {value}")
     return settings
 
 
@@ -169,6 +179,9 @@ def _export(args):
 def _dump(args):
     from tinydistill_reference import dump
     return dump.main(args.dump, args.json, seconds=args.seconds)
+
+
+COMMANDS = {"impl": _impl, "list": _list, "explain": _explain, "selftest": _selftest, "export": _export, "dump": _dump}
 
 
 def main(argv=None):

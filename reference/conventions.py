@@ -13,6 +13,8 @@ The other choices (`temperature_squared`, `constant`, `keys`) stand in the equat
 import numpy as np
 
 IGNORED = -100
+CHOICES = {"rows": ("real", "all", "labelled"), "divisor": ("sequence", "row", "element", "none"),
+           "keys": ("real", "all"), "constant": ("kl", "cross-entropy"), "temperature_squared": (True, False)}
 
 
 def weights(mask, labels=None, *, rows="real", divisor="row", entries=1, epsilon=0.0):

@@ -135,6 +135,8 @@ def _outcome(equation, stored, call, dtype, names):
         return Outcome(stored, "failed", words=f"raised {words}")
     if got is NotImplemented:
         return Outcome(stored, "skipped", words="does not take what this case gives")
+    if odd := [n for n, x in got.items() if x is not None and np.asarray(x).dtype.kind not in "biuf"]:
+        return Outcome(stored, "failed", words=f"gave {type(got[odd[0]]).__name__} for {odd[0]}, need numbers")
     if case.result == "error":
         return Outcome(stored, "unrefused", got, words=f"{case.comment}: not refused")
     return Outcome(stored, "ran", got,

@@ -193,7 +193,8 @@ def _can_do_without(equation, name):
 def _offer(equation):
     """What there is, and under which other names it may be asked for."""
     there = listed([f"{name} {shape}" for name, shape in equation.shapes.items()])
-    there = ", ".join([there] * bool(there) + [f"{name} = {default:g}" for name, default in equation.attrs.items()])
+    there = ", ".join([there] * bool(there) + [
+        f"{name} = None" if default is None else f"{name} = {default:g}" for name, default in equation.attrs.items()])
     known = {word for name in (*equation.shapes, *equation.attrs) for word in name.split("_")}
     also = "; ".join(f"{word}: {', '.join(WORDS[word].split())}" for word in WORDS if word in known)
     return f"{equation.name} offers {there}" + (f" (other names: {also})" if also else "")

@@ -25,6 +25,8 @@ def evaluate(binding, inputs, attrs, grads, upstream, dtype):
     if len(outputs) == 1:
         above, = upstream.values()
     returned, gradients = binding(given | attrs | {"upstream": above}), None
+    if returned is NotImplemented:
+        return NotImplemented
     if isinstance(returned, tuple) and len(returned) == 2 and (
             len(outputs) == 1 or hasattr(returned[1], "keys") or isinstance(returned[1], (tuple, list))):
         returned, gradients = returned

@@ -44,7 +44,10 @@ def evaluate(binding, inputs, attrs, grads, upstream, dtype):
     leaves = {name: torch.tensor(x, dtype=kind, requires_grad=bool(grads))
               for name, x in inputs.items() if is_floating(x)}
     given = {name: leaves[name].clone() if name in leaves else torch.tensor(x) for name, x in inputs.items()}
-    results = by_output(binding(given | attrs), binding.equation.outputs)
+    returned = binding(given | attrs)
+    if returned is NotImplemented:
+        return NotImplemented
+    results = by_output(returned, binding.equation.outputs)
     answer = {name: _array(y) for name, y in results.items()}
     if not grads or not all(isinstance(y, torch.Tensor) for y in results.values()):
         return answer                               # numbers from outside of the graph have no gradient to test

@@ -68,6 +68,8 @@ def run(args):
         raise WrongUsage(f"need a version of the vectors out of {', '.join(there)}; got {args.vectors}")
     try:
         return COMMANDS[asked[0]](args)
+    except BrokenPipeError:                         # the reader of our output has gone
+        raise
     except OSError as problem:
         raise WrongUsage(f"{problem.filename}: {problem.strerror}") from problem
 
